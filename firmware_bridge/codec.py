@@ -1,0 +1,112 @@
+"""Codec: the byte stream of the wire to frames and back (PROTOCOL.md section 1).
+
+In: bytes as a port gives them, in chunks of any size. Out: whole, CRC-checked frames.
+Never: raises for bad bytes (they are counted), keeps more than one frame's remainder, knows time.
+
+    wire = COBS(body || crc32_le(body)) || 0x00
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from zlib import crc32
+
+from cobs.cobs import DecodeError
+from cobs.cobs import decode as cobs_decode
+from cobs.cobs import encode as cobs_encode
+
+from firmware_bridge.frames import MAX_BODY_BYTES, Frame, from_body, to_body
+
+DELIMITER = b"\x00"
+CRC_BYTES = 4
+MIN_DECODED_BYTES = 4 + CRC_BYTES
+MAX_DECODED_BYTES = MAX_BODY_BYTES + CRC_BYTES
+# COBS adds one byte for every started run of 254: 1024 becomes 1029.
+MAX_ENCODED_BYTES = MAX_DECODED_BYTES + MAX_DECODED_BYTES // 254 + 1
+# crc32(body || crc_le) of any intact frame (the residue of CRC-32/ISO-HDLC).
+CRC_RESIDUE = 0x2144DF1C
+
+
+def encode(frame: Frame) -> bytes:
+    """The bytes of one frame on the wire, delimiter included.
+
+    Raises `ValueError` if the body is over `MAX_BODY_BYTES`, `struct.error` if a field overflows.
+    """
+    body = to_body(frame)
+    if len(body) > MAX_BODY_BYTES:
+        raise ValueError(f"body of {len(body)} bytes, at most {MAX_BODY_BYTES} fit a frame")
+    return bytes(cobs_encode(body + crc32(body).to_bytes(CRC_BYTES, "little"))) + DELIMITER
+
+
+@dataclass(slots=True)
+class DecoderCounters:
+    """What the decoder has seen; every kind of damage has its own number."""
+
+    bytes: int = 0
+    frames: int = 0
+    bad_cobs: int = 0
+    bad_crc: int = 0
+    bad_frame: int = 0
+    oversize: int = 0
+
+    @property
+    def damaged(self) -> int:
+        """Pieces between delimiters that did not become a frame."""
+        return self.bad_cobs + self.bad_crc + self.bad_frame + self.oversize
+
+    def as_dict(self) -> dict[str, int]:
+        """The counters by name, for health messages."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+class Decoder:
+    """Turns chunks of the wire into frames; resynchronises at the next 0x00, always.
+
+    `sync` starts in the middle of somebody's stream: everything up to the first delimiter is
+    the rest of a frame that began before we listened, so it is dropped without being counted.
+    """
+
+    def __init__(self, sync: bool = False) -> None:
+        self.counters = DecoderCounters()
+        self._remainder = b""
+        self._skipping = sync
+        self._skip_is_damage = False
+
+    def feed(self, chunk: bytes) -> list[Frame]:
+        """Frames completed by `chunk`. Memory kept afterwards: at most `MAX_ENCODED_BYTES`."""
+        self.counters.bytes += len(chunk)
+        pieces = (self._remainder + chunk).split(DELIMITER)
+        self._remainder = pieces.pop()
+        if self._skipping and pieces:
+            self.counters.oversize += self._skip_is_damage
+            self._skipping = self._skip_is_damage = False
+            del pieces[0]
+        frames: list[Frame] = []
+        for piece in pieces:
+            if piece:
+                self._decode(piece, frames)
+        if not self._skipping and len(self._remainder) > MAX_ENCODED_BYTES:
+            self._skipping = self._skip_is_damage = True
+        if self._skipping:
+            self._remainder = b""
+        return frames
+
+    def _decode(self, piece: bytes, frames: list[Frame]) -> None:
+        counters = self.counters
+        if len(piece) > MAX_ENCODED_BYTES:
+            counters.oversize += 1
+            return
+        try:
+            decoded = cobs_decode(piece)
+        except DecodeError:
+            counters.bad_cobs += 1
+            return
+        if len(decoded) < MIN_DECODED_BYTES or crc32(decoded) != CRC_RESIDUE:
+            counters.bad_crc += 1
+            return
+        try:
+            frames.append(from_body(decoded[:-CRC_BYTES]))
+        except ValueError:
+            counters.bad_frame += 1
+            return
+        counters.frames += 1
