@@ -1,1 +1,1 @@
-"""Speaks to the board: bytes in, samples out. See PROTOCOL.md for which bit, link.py for the session."""
+"""Speaks to the board: bytes in, samples out. PROTOCOL.md says which bit, link.py the session."""

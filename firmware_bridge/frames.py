@@ -126,12 +126,12 @@ class StatsRequest(NamedTuple):
 
 
 class RegReadRequest(NamedTuple):
-    """Reads `count` registers of a stream's sensor."""
+    """Reads `size` registers of a stream's sensor."""
 
     stream: int
     seq: int
     register: int
-    count: int
+    size: int
 
 
 class ResetRequest(NamedTuple):
@@ -191,7 +191,7 @@ class RateSet(NamedTuple):
 
 
 class Time(NamedTuple):
-    """Board clock when the request was complete (`t_rx_us`) and when this reply left (`t_tx_us`)."""
+    """Board clock at the end of the request (`t_rx_us`) and when this reply left (`t_tx_us`)."""
 
     stream: int
     seq: int
@@ -260,7 +260,8 @@ Request: TypeAlias = (
     | StatsRequest | RegReadRequest | ResetRequest | HeartbeatRequest
 )  # fmt: skip
 Reply: TypeAlias = (
-    Identify | Started | Stopped | RateSet | Time | SelfTest | Stats | RegRead | ResetReply | Heartbeat
+    Identify | Started | Stopped | RateSet | Time | SelfTest | Stats | RegRead | ResetReply
+    | Heartbeat
 )  # fmt: skip
 Frame: TypeAlias = Data | Request | Reply
 
@@ -268,7 +269,7 @@ Frame: TypeAlias = Data | Request | Reply
 class Layout(NamedTuple):
     """How one frame type lies in its body after the four bytes of `HEAD`."""
 
-    type: int
+    code: int
     frame: type[Any]
     fields: Struct
     has_tail: bool
@@ -300,14 +301,14 @@ LAYOUTS = tuple(
         (REPLY | FrameType.HEARTBEAT, Heartbeat, "<B3xQ", False),
     )
 )
-_BY_TYPE = {int(layout.type): layout for layout in LAYOUTS}
+_BY_TYPE = {int(layout.code): layout for layout in LAYOUTS}
 _BY_FRAME = {layout.frame: layout for layout in LAYOUTS}
 
 
 def to_body(frame: Frame) -> bytes:
     """The bytes that COBS and CRC protect. Fields out of range raise `struct.error`."""
     layout = _BY_FRAME[type(frame)]
-    head = HEAD.pack(layout.type, frame[0], frame[1])
+    head = HEAD.pack(layout.code, frame[0], frame[1])
     if layout.has_tail:
         return head + layout.fields.pack(*frame[2:-1]) + frame[-1]  # type: ignore[operator]
     return head + layout.fields.pack(*frame[2:])
@@ -333,5 +334,5 @@ def from_body(body: bytes) -> Frame:
 
 def is_from_board(frame: Frame) -> bool:
     """True for DATA and replies. A tty may echo our own requests: the host drops those."""
-    kind = _BY_FRAME[type(frame)].type
+    kind = _BY_FRAME[type(frame)].code
     return bool(kind & REPLY) or kind == FrameType.DATA

@@ -196,7 +196,7 @@ class Link:
     def _take_reply(self, reply: Frame, now_s: float, events: list[Event]) -> None:
         pending = self._pending
         answers = pending and is_from_board(reply) and reply.seq == pending.request.seq
-        if not pending or not answers or not type(reply) is _ANSWER[type(pending.request)]:
+        if not pending or not answers or type(reply) is not _ANSWER[type(pending.request)]:
             self.unexpected_frames += 1
             return
         self._pending = None
@@ -241,9 +241,7 @@ class Link:
         events.append(self._enter(State.SYNCING, f"{schema.board} {schema.uid}"))
         self._ask(TimeRequest(0, self._seq(), 0), now_s)
 
-    def _take_time(
-        self, reply: Time, sent_s: float, now_s: float, events: list[Event]
-    ) -> None:
+    def _take_time(self, reply: Time, sent_s: float, now_s: float, events: list[Event]) -> None:
         self.clock.exchange(sent_s, reply.t_rx_us, reply.t_tx_us, now_s)
         if self.state is not State.SYNCING:
             return

@@ -34,7 +34,7 @@ class Samples(NamedTuple):
     after a restart of the board (`restarted`) nobody can know how many are."""
 
     stream: int
-    index: int
+    first_index: int
     t0: float
     rate_hz: float
     values: Values

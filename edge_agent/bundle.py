@@ -1,0 +1,100 @@
+"""Bundle: the one file that a gateway trusts (BUNDLE.md), read and verified.
+
+In: a path, the public keys of this gateway, the lowest serial that may still come. Out: a `Bundle`,
+or one `BundleError` in one line that says what to do. Never: unpacks to disk, trusts a size or a
+name inside the archive, runs the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pydantic import ValidationError
+
+from edge_agent.manifest import Manifest
+from edge_agent.signature import is_signed_by
+
+MANIFEST_NAME = "bundle.json"
+MODEL_NAME: Final = "model.tflite"
+SIGNATURE_NAME = "signature"
+LIMIT_BYTES = {MANIFEST_NAME: 1 << 20, MODEL_NAME: 16 << 20, SIGNATURE_NAME: 4096}
+MAX_BUNDLE_BYTES = 18 << 20
+
+
+class BundleError(ValueError):
+    """The bundle is refused; the text says why and what to do."""
+
+
+class Bundle(NamedTuple):
+    """A verified bundle; `sha256` is that of the file itself."""
+
+    manifest: Manifest
+    model: bytes
+    sha256: str
+    signed: bool
+
+
+def read_bundle(path: Path, keys: tuple[str, ...] = (), lowest_serial: int = 1) -> Bundle:
+    """Reads and verifies. With `keys`, a signature by one of them is required.
+
+    Raises `BundleError` for everything that is wrong with the bundle, `OSError` for the file.
+    """
+    size = path.stat().st_size
+    if size > MAX_BUNDLE_BYTES:
+        raise BundleError(f"{path.name}: {size} bytes, a bundle has at most {MAX_BUNDLE_BYTES}")
+    content = path.read_bytes()
+    members = _members(path)
+    document, model = members[MANIFEST_NAME], members[MODEL_NAME]
+    signature = members.get(SIGNATURE_NAME)
+    if keys and (signature is None or not is_signed_by(keys, document, signature)):
+        what = "is not signed" if signature is None else "is signed with another key"
+        raise BundleError(f"{path.name} {what}: sign it with this gateway's key, or add its key")
+    manifest = _manifest(path, document)
+    entry = manifest.files[MODEL_NAME]
+    if len(model) != entry.bytes or hashlib.sha256(model).hexdigest() != entry.sha256:
+        raise BundleError(f"{path.name}: {MODEL_NAME} is not the file it was: copy it again")
+    if manifest.serial < lowest_serial:
+        raise BundleError(
+            f"{path.name} has serial {manifest.serial}, this gateway has seen {lowest_serial}: "
+            "build with a higher serial, or roll back on purpose"
+        )
+    return Bundle(manifest, model, hashlib.sha256(content).hexdigest(), signature is not None)
+
+
+def _members(path: Path) -> dict[str, bytes]:
+    """The members by name, sizes checked before a byte is unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+            names = [info.filename for info in infos]
+            unknown = sorted(set(names) - set(LIMIT_BYTES))
+            if unknown or len(set(names)) < len(names):
+                raise BundleError(f"{path.name}: unexpected member {unknown or names}: not ours")
+            for info in infos:
+                limit = LIMIT_BYTES[info.filename]
+                if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit:
+                    raise BundleError(
+                        f"{path.name}: {info.filename} is compressed or over {limit} bytes"
+                    )
+            missing = {MANIFEST_NAME, MODEL_NAME} - set(names)
+            if missing:
+                raise BundleError(f"{path.name} lacks {', '.join(sorted(missing))}: not a bundle")
+            return {info.filename: archive.read(info) for info in infos}
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise BundleError(f"{path.name} is no bundle or is damaged: {error}") from None
+
+
+def _manifest(path: Path, document: bytes) -> Manifest:
+    try:
+        return Manifest.model_validate_json(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "it"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise BundleError(
+            f"{path.name}: {MANIFEST_NAME}: {where}: {first['msg']}{more}: build the bundle anew "
+            "with this version's converter"
+        ) from None

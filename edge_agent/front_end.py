@@ -1,0 +1,182 @@
+"""Front end: windows to the features that the model eats.
+
+In: rows of a stream (`condition`), then whole windows (`features`). Out: float32[steps, features].
+Never: learns anything from the data, scales (that is the scaler's work), does I/O.
+Training, benchmark, replay and service all come through here.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from edge_agent.manifest import FrontEndSpec, RawFrontEnd, Sensor, SmoothFrontEnd, SpectralFrontEnd
+
+Rows = NDArray[np.float32]
+
+# 1e-24 of a squared unit a hertz: far below any sensor's noise, it keeps log10 finite for zeros.
+POWER_FLOOR = np.float32(1e-24)
+VARIANCE_FLOOR = np.float32(1e-15)  # its square must not underflow in float32
+RATIO_FLOOR = np.float32(1e-3)
+VELOCITY_BAND_HZ = (10.0, 1000.0)  # ISO 20816
+EXTRA_FEATURES = ("level", "velocity", "kurtosis", "crest")
+
+
+class FrontEnd(Protocol):
+    """What the pipeline needs of a front end."""
+
+    labels: tuple[str, ...]
+    """What each feature means, for people: `500-630 Hz`, or empty where it is the channel."""
+    channel_of: NDArray[np.intp]
+    """The channel that each feature belongs to."""
+    decimate: int
+    """Rows in for one row out of `condition`."""
+
+    def condition(self, rows: Rows) -> Rows:
+        """Stream filter; remembers what it needs until `reset`."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets the stream: there was a gap."""
+        ...
+
+    def features(self, window: Rows) -> Rows:
+        """float32[steps, features] of one window float32[length, channel]."""
+        ...
+
+
+def make_front_end(spec: FrontEndSpec, sensor: Sensor) -> FrontEnd:
+    """The front end that a manifest names."""
+    if isinstance(spec, SpectralFrontEnd):
+        return Spectral(spec, len(sensor.channels), sensor.rate_hz)
+    if isinstance(spec, SmoothFrontEnd):
+        return Smooth(spec, len(sensor.channels))
+    return Raw(spec, len(sensor.channels))
+
+
+class Raw:
+    """Samples as they are: every step is a row, every feature a channel."""
+
+    decimate = 1
+
+    def __init__(self, _spec: RawFrontEnd, channels: int) -> None:
+        self.labels = ("",) * channels
+        self.channel_of = np.arange(channels)
+
+    def condition(self, rows: Rows) -> Rows:
+        """The rows."""
+        return rows
+
+    def reset(self) -> None:
+        """Nothing is remembered."""
+
+    def features(self, window: Rows) -> Rows:
+        """The window."""
+        return window
+
+
+class Smooth:
+    """Exponentially weighted mean, then decimation: slow channels without their noise."""
+
+    def __init__(self, spec: SmoothFrontEnd, channels: int) -> None:
+        self.labels = ("",) * channels
+        self.channel_of = np.arange(channels)
+        self.decimate = spec.decimate
+        self._alpha = spec.ewma_alpha
+        self._settle = spec.settle_samples
+        self.reset()
+
+    def reset(self) -> None:
+        """The next row starts the mean anew."""
+        self._mean: NDArray[np.float64] | None = None
+        self._row = 0
+
+    def condition(self, rows: Rows) -> Rows:
+        """Row by row in float64, so that the split into batches can't change a bit."""
+        smoothed = np.empty_like(rows)
+        mean = self._mean
+        for i, row in enumerate(rows.astype(np.float64)):
+            mean = row if mean is None else mean + self._alpha * (row - mean)
+            smoothed[i] = mean
+        self._mean = mean
+        numbers = np.arange(self._row, self._row + len(rows)) - self._settle
+        self._row += len(rows)
+        due: Rows = smoothed[(numbers >= 0) & (numbers % self.decimate == 0)]
+        return due
+
+    def features(self, window: Rows) -> Rows:
+        """The window of smoothed rows."""
+        return window
+
+
+class Spectral:
+    """Welch spectrum in log bands, one step a window (Welch 1967; bands as in DESIGN.md)."""
+
+    decimate = 1
+
+    def __init__(self, spec: SpectralFrontEnd, channels: int, rate_hz: float) -> None:
+        self._length, self._hop = spec.segment_length, spec.segment_hop
+        hann = np.hanning(spec.segment_length + 1)[:-1]
+        self._hann = hann.astype(np.float32)
+        self._density = np.float32(2.0 / (rate_hz * np.sum(hann**2) * spec.segments))
+        bin_hz = rate_hz / spec.segment_length
+        edges = _band_edges(spec, bin_hz)
+        self._pool = _pooling(edges, spec.segment_length // 2 + 1, bin_hz)
+        names = [f"{a * bin_hz:.0f}-{b * bin_hz:.0f} Hz" for a, b in pairwise(edges)]
+        self.labels = tuple(names + list(EXTRA_FEATURES)) * channels
+        self.channel_of = np.repeat(np.arange(channels), len(names) + len(EXTRA_FEATURES))
+
+    def condition(self, rows: Rows) -> Rows:
+        """The rows."""
+        return rows
+
+    def reset(self) -> None:
+        """Nothing is remembered."""
+
+    def features(self, window: Rows) -> Rows:
+        """float32[1, channels x (bands + 4)], channel by channel."""
+        rows = np.ascontiguousarray(window.T)
+        rows -= rows.mean(axis=1, keepdims=True)
+        segments = sliding_window_view(rows, self._length, axis=1)[:, :: self._hop]
+        # Real and imaginary parts side by side: their squares sum to the power.
+        parts = np.fft.rfft(segments * self._hann).astype(np.complex64, copy=False).view(np.float32)
+        pooled = (np.einsum("csk,csk->ck", parts, parts) @ self._pool) * self._density
+        logs = np.log10(pooled + POWER_FLOOR)
+        bands, velocity = logs[:, :-1], 0.5 * logs[:, -1:]
+        level = bands.mean(axis=1, keepdims=True)
+        squares = np.square(rows)
+        variance = squares.mean(axis=1, keepdims=True) + VARIANCE_FLOOR
+        fourth = np.einsum("cn,cn->c", squares, squares)[:, None] / rows.shape[1]
+        kurtosis = np.log10(fourth / variance**2 + RATIO_FLOOR)
+        crest = 0.5 * np.log10(squares.max(axis=1, keepdims=True) / variance + RATIO_FLOOR)
+        features: Rows = np.hstack([bands - level, level, velocity, kurtosis, crest])
+        return features.reshape(1, -1).astype(np.float32, copy=False)
+
+
+def _band_edges(spec: SpectralFrontEnd, bin_hz: float) -> list[int]:
+    """First bin of each band and the end of the last: logarithmic, at least one bin a band."""
+    low = max(1, round(spec.low_hz / bin_hz))
+    high = min(spec.segment_length // 2, int(spec.high_hz / bin_hz)) + 1
+    edges = [low]
+    for edge in np.geomspace(low, high, spec.bands + 1)[1:]:
+        edges.append(max(round(edge), edges[-1] + 1))
+    return [edge for edge in edges if edge < high] + [high]
+
+
+def _pooling(edges: list[int], bins: int, bin_hz: float) -> NDArray[np.float32]:
+    """[2 bins, bands + 1]: mean density of each band; last, mean square of the integrated signal.
+
+    Two equal rows a bin, for the squares of the real and of the imaginary part.
+    """
+    pool = np.zeros((bins, len(edges)))
+    for band, (first, end) in enumerate(pairwise(edges)):
+        pool[first:end, band] = 1.0 / (end - first)
+    frequency = np.arange(bins) * bin_hz
+    low, high = VELOCITY_BAND_HZ
+    inside = (frequency >= low) & (frequency <= high)
+    pool[inside, -1] = bin_hz / (2 * np.pi * frequency[inside]) ** 2
+    return np.repeat(pool, 2, axis=0).astype(np.float32)
