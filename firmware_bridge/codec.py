@@ -32,7 +32,11 @@ def encode(frame: Frame) -> bytes:
 
     Raises `ValueError` if the body is over `MAX_BODY_BYTES`, `struct.error` if a field overflows.
     """
-    body = to_body(frame)
+    return encode_body(to_body(frame))
+
+
+def encode_body(body: bytes) -> bytes:
+    """A body on the wire. Raises `ValueError` if it is over `MAX_BODY_BYTES`."""
     if len(body) > MAX_BODY_BYTES:
         raise ValueError(f"body of {len(body)} bytes, at most {MAX_BODY_BYTES} fit a frame")
     return bytes(cobs_encode(body + crc32(body).to_bytes(CRC_BYTES, "little"))) + DELIMITER
@@ -74,6 +78,17 @@ class Decoder:
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """Frames completed by `chunk`. Memory kept afterwards: at most `MAX_ENCODED_BYTES`."""
+        frames: list[Frame] = []
+        for body in self.bodies(chunk):
+            try:
+                frames.append(from_body(body))
+            except ValueError:
+                self.counters.frames -= 1
+                self.counters.bad_frame += 1
+        return frames
+
+    def bodies(self, chunk: bytes) -> list[bytes]:
+        """Bodies with a good CRC, for a board that must answer requests it doesn't know."""
         self.counters.bytes += len(chunk)
         pieces = (self._remainder + chunk).split(DELIMITER)
         self._remainder = pieces.pop()
@@ -81,17 +96,17 @@ class Decoder:
             self.counters.oversize += self._skip_is_damage
             self._skipping = self._skip_is_damage = False
             del pieces[0]
-        frames: list[Frame] = []
+        bodies: list[bytes] = []
         for piece in pieces:
             if piece:
-                self._decode(piece, frames)
+                self._decode(piece, bodies)
         if not self._skipping and len(self._remainder) > MAX_ENCODED_BYTES:
             self._skipping = self._skip_is_damage = True
         if self._skipping:
             self._remainder = b""
-        return frames
+        return bodies
 
-    def _decode(self, piece: bytes, frames: list[Frame]) -> None:
+    def _decode(self, piece: bytes, bodies: list[bytes]) -> None:
         counters = self.counters
         if len(piece) > MAX_ENCODED_BYTES:
             counters.oversize += 1
@@ -104,9 +119,5 @@ class Decoder:
         if len(decoded) < MIN_DECODED_BYTES or crc32(decoded) != CRC_RESIDUE:
             counters.bad_crc += 1
             return
-        try:
-            frames.append(from_body(decoded[:-CRC_BYTES]))
-        except ValueError:
-            counters.bad_frame += 1
-            return
+        bodies.append(decoded[:-CRC_BYTES])
         counters.frames += 1

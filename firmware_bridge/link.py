@@ -29,7 +29,6 @@ from firmware_bridge.frames import (
     StopRequest,
     Time,
     TimeRequest,
-    is_from_board,
 )
 from firmware_bridge.samples import Assembler, Samples
 from firmware_bridge.schema import MAX_SCHEMA_BYTES, Schema, SchemaError, parse_schema
@@ -69,6 +68,7 @@ class Identified(NamedTuple):
 
 
 Event: TypeAlias = StateChanged | Identified | Samples
+Answer: TypeAlias = Identify | Time | Started | Stopped | Stats
 
 
 class _Pending(NamedTuple):
@@ -137,7 +137,8 @@ class Link:
 
     def outgoing(self) -> bytes:
         """Bytes to send since the last call."""
-        out, self._out = bytes(self._out), bytearray()
+        out = bytes(self._out)
+        self._out.clear()
         return out
 
     def stop(self, now_s: float) -> None:
@@ -195,17 +196,17 @@ class Link:
 
     def _take_reply(self, reply: Frame, now_s: float, events: list[Event]) -> None:
         pending = self._pending
-        answers = pending and is_from_board(reply) and reply.seq == pending.request.seq
-        if not pending or not answers or type(reply) is not _ANSWER[type(pending.request)]:
+        if not pending or not isinstance(reply, Answer) or not _answers(reply, pending.request):
             self.unexpected_frames += 1
             return
         self._pending = None
-        if reply[2] != Status.OK:
-            events.append(self._enter(State.STALE, f"{_name(pending.request)}: status {reply[2]}"))
+        if reply.status != Status.OK:
+            reason = f"{_name(pending.request)}: status {reply.status}"
+            events.append(self._enter(State.STALE, reason))
         elif isinstance(reply, Identify):
             self._take_identify(reply, now_s, events)
         elif isinstance(reply, Time):
-            self._take_time(reply, pending.sent_s, now_s, events)
+            self._take_time(reply, pending.sent_s, now_s)
         elif isinstance(reply, Started):
             self._take_started(now_s, events)
         elif isinstance(reply, Stats):
@@ -241,7 +242,7 @@ class Link:
         events.append(self._enter(State.SYNCING, f"{schema.board} {schema.uid}"))
         self._ask(TimeRequest(0, self._seq(), 0), now_s)
 
-    def _take_time(self, reply: Time, sent_s: float, now_s: float, events: list[Event]) -> None:
+    def _take_time(self, reply: Time, sent_s: float, now_s: float) -> None:
         self.clock.exchange(sent_s, reply.t_rx_us, reply.t_tx_us, now_s)
         if self.state is not State.SYNCING:
             return
@@ -260,6 +261,15 @@ class Link:
 
 def _name(request: Request) -> str:
     return type(request).__name__.removesuffix("Request").upper()
+
+
+def _answers(reply: Answer, request: Request) -> bool:
+    if type(reply) is not _ANSWER[type(request)] or reply.seq != request.seq:
+        return False
+    if isinstance(reply, Time) and isinstance(request, TimeRequest):
+        # The late reply to an earlier try would make the round trip a lie.
+        return reply.token == request.token
+    return True
 
 
 _ANSWER: dict[type, type] = {
