@@ -70,7 +70,6 @@ class PipelineCounters:
     windows: int = 0
     gaps: int = 0
     samples_lost: int = 0
-    samples_not_finite: int = 0
     episodes: int = 0
 
     def as_dict(self) -> dict[str, int]:
@@ -99,15 +98,10 @@ class Pipeline:
     def feed(self, samples: Samples) -> list[Fact]:
         """Everything that a batch of samples brings to light, in order."""
         facts: list[Fact] = []
-        values = samples.values
         if not samples.contiguous:
             reason = "board restarted" if samples.restarted else "samples lost"
             facts.append(self._gap(samples.t0, samples.lost_before, reason))
-        if not np.isfinite(values).all():
-            self.counters.samples_not_finite += len(values)
-            facts.append(self._gap(samples.t0, len(values), "values not finite"))
-            return facts
-        self.counters.samples += len(values)
+        self.counters.samples += len(samples.values)
         for window in self._cut(samples):
             self._judge(window, facts)
         return facts

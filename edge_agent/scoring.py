@@ -18,6 +18,8 @@ from edge_agent.manifest import NormalError, Scaler
 
 Features = NDArray[np.float32]
 
+WORST_SCORE = 1e30
+
 
 class Score(NamedTuple):
     """One window's verdict. `value` is the mean squared error in scaled units. The shares sum to 1
@@ -52,9 +54,11 @@ class Scorer:
         squared = np.square(residual)
         error_by_feature = squared.mean(axis=0)
         by_feature = _shares(error_by_feature / self._normal_by_feature)
+        value = float(error_by_feature.mean())
         return Score(
             t,
-            float(error_by_feature.mean()),
+            # Also for infinity and for infinity minus infinity: a score is always a number.
+            value if value < WORST_SCORE else WORST_SCORE,
             by_feature @ self._membership,
             _shares(squared.mean(axis=1) / self._normal_by_step),
             by_feature,

@@ -59,6 +59,7 @@ class StreamCounters:
     gaps: int = 0
     restarts: int = 0
     refused: int = 0
+    not_finite: int = 0
     clipped_batches: int = 0
     sensor_errors: int = 0
 
@@ -75,6 +76,7 @@ class Assembler:
         self.counters = StreamCounters()
         self._tag = tag
         self._dtype = np.dtype(schema.format)
+        self._may_be_nan = schema.format == "<f4"
         self._scale = np.float32(schema.scale)
         self._next_index: int | None = None
         self._started = False
@@ -98,13 +100,18 @@ class Assembler:
         if data.schema != self._tag or not fits:
             counters.refused += 1
             return None
+        raw = np.frombuffer(data.payload, self._dtype).reshape(data.n, channels)
+        if self._may_be_nan and not np.isfinite(raw).all():
+            # No numbers, so no samples: the next batch reports them as lost on the board.
+            counters.not_finite += data.n
+            self._next_seq = (data.seq + 1) & 0xFFFF
+            return None
         lost, restarted = self._place(data)
         self._next_index = (data.first_index + data.n) % INDEX_MODULUS
         self._next_seq = (data.seq + 1) & 0xFFFF
         self._last_t_us = data.t_us
         self._estimate_rate(data.t_us, lost)
         self._rows += data.n
-        raw = np.frombuffer(data.payload, self._dtype).reshape(data.n, channels)
         values = np.multiply(raw, self._scale, dtype=np.float32)
         counters.batches += 1
         counters.samples += data.n

@@ -1,0 +1,67 @@
+"""Notify: tells systemd that the service is ready, alive, and what it is doing.
+
+In: `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` from the environment. Out: datagrams.
+Never: raises when nobody listens, pings by itself; the loop says that it has come around.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+
+class Notify:
+    """Does nothing outside systemd."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        address = environment.get("NOTIFY_SOCKET", "")
+        # A leading @ stands for an abstract socket, whose name begins with a zero byte.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._socket = None
+        if address:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self.interval_seconds = _watchdog_seconds(environment) / 2
+        self._due_s = 0.0
+        self._status = ""
+
+    def ready(self) -> None:
+        """The loop runs."""
+        self._send("READY=1")
+
+    def stopping(self) -> None:
+        """The loop has been asked to end."""
+        self._send("STOPPING=1")
+
+    def status(self, text: str) -> None:
+        """The line that `systemctl status` shows; sent when it changes."""
+        if text != self._status:
+            self._status = text
+            self._send(f"STATUS={text}")
+
+    def alive(self, now_s: float) -> None:
+        """The loop came around; pings the watchdog twice in its time."""
+        if self.interval_seconds and now_s >= self._due_s:
+            self._due_s = now_s + self.interval_seconds
+            self._send("WATCHDOG=1")
+
+    def close(self) -> None:
+        """Nothing is sent any more."""
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+
+    def _send(self, text: str) -> None:
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto(text.encode(), self._address)
+        except OSError:
+            # systemd itself is restarting; its watchdog decides whether that was too long.
+            return
+
+
+def _watchdog_seconds(environment: Mapping[str, str]) -> float:
+    mine = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    microseconds = environment.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 1e6 if mine and microseconds.isdigit() else 0.0

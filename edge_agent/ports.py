@@ -1,0 +1,249 @@
+"""Ports: all serial ports of the gateway on one selector.
+
+In: which ports, and time. Out: bytes as they come, and when a port opened or went away.
+Never: interprets a byte, waits for one port while another has data, keeps a dead port open (an
+open descriptor makes a replugged ttyACM0 come back as ttyACM1). The only file that knows pyserial.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import selectors
+import termios
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import NamedTuple, TypeAlias
+
+import serial
+
+from edge_agent.config import BoardSettings
+
+READ_BYTES = 65536
+FIRST_WAIT_SECONDS = 0.25
+MAX_WAIT_SECONDS = 10.0
+JITTER = 0.2
+# Requests are tens of bytes: when so many don't go out, nobody reads them.
+MAX_UNSENT_BYTES = 4096
+
+
+class Opened(NamedTuple):
+    """The port is open; the board may have been reset by that."""
+
+
+class Closed(NamedTuple):
+    """The port is gone or could not be opened; `waiting` says that it is the same as before."""
+
+    reason: str
+    waiting: bool = False
+
+
+PortEvent: TypeAlias = bytes | Opened | Closed
+Ready: TypeAlias = Callable[[int], None]
+
+
+class _Port:
+    """One port: closed and waiting for its next try, or open."""
+
+    def __init__(self, name: str, settings: BoardSettings) -> None:
+        self.name = name
+        self.path = str(settings.port)
+        self.baud = settings.baud
+        self.device: serial.Serial | None = None
+        self.fd = -1
+        self.unsent = b""
+        self.wait_seconds = FIRST_WAIT_SECONDS
+        self.retry_s = 0.0
+        self.node: tuple[int, int, float] | None = None
+        self.trouble = ""
+
+    def open(self) -> None:
+        """Opens raw, for us alone. Raises `OSError`, which pyserial's own error is."""
+        self.node = _node(self.path)
+        try:
+            device = serial.Serial(self.path, self.baud, timeout=0, exclusive=True)
+        except ValueError as error:  # a baud rate that this driver does not know
+            raise OSError(str(error)) from None
+        self.device, self.fd, self.unsent = device, device.fileno(), b""
+        # `exclusive` is only flock, which a program that does not ask never notices.
+        with suppress(OSError):
+            fcntl.ioctl(self.fd, termios.TIOCEXCL)
+        # FTDI adapters hold bytes back for 16 ms without this; ptys and CDC don't know it.
+        with suppress(OSError, ValueError, NotImplementedError):
+            device.set_low_latency_mode(True)
+
+    def close(self) -> None:
+        """Closes at once: unsent bytes would hold a real UART open for up to 30 s."""
+        if self.device is None:
+            return
+        with suppress(OSError, termios.error):
+            termios.tcflush(self.fd, termios.TCIOFLUSH)
+        with suppress(OSError):
+            self.device.close()
+        self.device, self.fd, self.unsent = None, -1, b""
+
+    def put_off(self, now_s: float) -> None:
+        """The next try comes later than the one before, up to `MAX_WAIT_SECONDS`."""
+        self.retry_s = now_s + self.wait_seconds * random.uniform(1.0 - JITTER, 1.0 + JITTER)
+        self.wait_seconds = min(2.0 * self.wait_seconds, MAX_WAIT_SECONDS)
+
+
+class Ports:
+    """The ports by board name. Other descriptors may be watched on the same selector."""
+
+    def __init__(self, boards: Mapping[str, BoardSettings]) -> None:
+        self._ports = {name: _Port(name, settings) for name, settings in boards.items()}
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        self._pending: list[tuple[str, PortEvent]] = []
+
+    def poll(self, timeout_seconds: float) -> list[tuple[str, PortEvent]]:
+        """What happened, waiting at most `timeout_seconds` for something to happen."""
+        events, self._pending = self._pending, []
+        wait = 0.0 if events or timeout_seconds < 0.0 else timeout_seconds
+        for key, mask in self._selector.select(wait):
+            port = key.data
+            if type(port) is not _Port:
+                port(mask)
+                continue
+            if mask & selectors.EVENT_READ:
+                try:
+                    chunk = os.read(port.fd, READ_BYTES)
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    events.append((port.name, self._lose(port, error.strerror or "read failed")))
+                    continue
+                if chunk:
+                    events.append((port.name, chunk))
+                else:
+                    events.append((port.name, self._lose(port, "the device is gone")))
+                    continue
+            if mask & selectors.EVENT_WRITE:
+                self._flush(port)
+        return events
+
+    def tick(self, now_s: float) -> None:
+        """Opens what is due; ten times a second is often enough. `poll` tells what came of it."""
+        for port in self._ports.values():
+            if port.device is None and (now_s >= port.retry_s or self._reappeared(port)):
+                self._pending.append((port.name, self._open(port, now_s)))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Sends without waiting; what doesn't fit now follows when it does."""
+        port = self._ports[name]
+        if port.device is None:
+            return
+        port.unsent += data
+        self._flush(port)
+
+    def close(self, name: str, now_s: float) -> None:
+        """Closes one port, to be opened again after its wait."""
+        port = self._ports[name]
+        if port.device is not None:
+            self._release(port)
+            port.put_off(now_s)
+
+    def settled(self, name: str) -> None:
+        """The board streams: after the next loss it is tried again soon."""
+        self._ports[name].wait_seconds = FIRST_WAIT_SECONDS
+        self._ports[name].trouble = ""
+
+    def wake(self) -> None:
+        """Ends a `poll` that waits; for other threads."""
+        with suppress(BlockingIOError, OSError):
+            os.write(self._wake_write, b"\0")
+
+    def watch(self, fd: int, writing: bool, ready: Ready) -> None:
+        """Calls `ready(mask)` from `poll` when `fd` has bytes, or room if `writing`."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+        if fd in self._selector.get_map():
+            self._selector.modify(fd, events, ready)
+        else:
+            self._selector.register(fd, events, ready)
+
+    def unwatch(self, fd: int) -> None:
+        """Forgets `fd`; it must still be open."""
+        with suppress(KeyError):
+            self._selector.unregister(fd)
+
+    def shut(self) -> None:
+        """Closes everything, for good."""
+        for port in self._ports.values():
+            if port.device is not None:
+                self._release(port)
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _open(self, port: _Port, now_s: float) -> PortEvent:
+        try:
+            port.open()
+        except OSError as error:
+            port.put_off(now_s)
+            reason = _why(port.path, error)
+            waiting, port.trouble = reason == port.trouble, reason
+            return Closed(reason, waiting)
+        self._selector.register(port.fd, selectors.EVENT_READ, port)
+        return Opened()
+
+    def _reappeared(self, port: _Port) -> bool:
+        """The device node is another one than at the last try, or udev has just changed it."""
+        node = _node(port.path)
+        if node is None or node == port.node:
+            port.node = node
+            return False
+        port.wait_seconds = FIRST_WAIT_SECONDS
+        return True
+
+    def _lose(self, port: _Port, reason: str) -> Closed:
+        self._release(port)
+        port.retry_s = 0.0
+        return Closed(f"{port.path}: {reason}")
+
+    def _release(self, port: _Port) -> None:
+        with suppress(KeyError):
+            self._selector.unregister(port.fd)
+        port.close()
+
+    def _flush(self, port: _Port) -> None:
+        try:
+            port.unsent = port.unsent[os.write(port.fd, port.unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            # Not during `poll`'s round: the caller hears of it in the next one.
+            self._pending.append((port.name, self._lose(port, error.strerror or "write failed")))
+            return
+        if len(port.unsent) > MAX_UNSENT_BYTES:
+            self._pending.append((port.name, self._lose(port, "the board takes no bytes")))
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if port.unsent else 0)
+        if self._selector.get_key(port.fd).events != events:
+            self._selector.modify(port.fd, events, port)
+
+    def _woken(self, _mask: int) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+
+def _node(path: str) -> tuple[int, int, float] | None:
+    """What tells one device node from the next at the same path; follows symlinks."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_rdev, status.st_ctime
+
+
+def _why(path: str, error: OSError) -> str:
+    """One line that says what to do."""
+    if isinstance(error, FileNotFoundError) or error.errno == 2:
+        return f"{path} does not exist: plug the board in, or correct the path"
+    if isinstance(error, PermissionError) or error.errno == 13:
+        return f"{path}: permission denied: add the user to the group of the device (dialout)"
+    if error.errno in (11, 16):
+        return f"{path} is held by another program: `fuser {path}` names it"
+    return f"{path}: {error.strerror or error}"
