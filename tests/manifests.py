@@ -56,8 +56,6 @@ def _manifest(
         alarm=AlarmSpec(on_delay_windows=2, off_delay_windows=3),
         normal_error=NormalError(by_feature=ones, by_step=(1.0,) * steps),
         measures={},
-        provenance=Provenance(
-            recordings={}, representative=(), seed=0, versions={}, settings={}
-        ),
+        provenance=Provenance(recordings={}, representative=(), seed=0, versions={}, settings={}),
         files={"model.tflite": FileEntry(sha256="0" * 64, bytes=1)},
     )

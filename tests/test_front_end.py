@@ -77,7 +77,12 @@ def test_a_dead_sensor_gives_finite_features(window: type[np.ndarray]) -> None:
 
 
 def test_every_band_holds_a_bin_and_labels_cover_all_features() -> None:
-    for rate_hz, length, bands in [(3200, 512, 24), (48_000, 1024, 24), (100, 64, 40), (3200, 16, 9)]:
+    for rate_hz, length, bands in [
+        (3200, 512, 24),
+        (48_000, 1024, 24),
+        (100, 64, 40),
+        (3200, 16, 9),
+    ]:
         spec = SpectralFrontEnd(
             segment_length=length, segment_hop=length, segments=1, bands=bands,
             low_hz=rate_hz / 64, high_hz=rate_hz / 2,

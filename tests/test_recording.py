@@ -1,4 +1,4 @@
-"""A recording is the wire: what goes in comes out bit for bit, and damage is counted, not raised."""
+"""A recording is the wire: it comes out bit for bit, and damage is counted, never raised."""
 
 import numpy as np
 import pytest

@@ -62,6 +62,4 @@ def measure() -> list[Row]:
     """The row `decoder`."""
     ours = _samples_a_second(_decode_ours, _ours(400_000), 400_000)
     rival = _samples_a_second(_decode_mavlink, _mavlinks(8_000), 8_000)
-    return [
-        Row("decoder", "samples a CPU second", ours, "pymavlink RAW_IMU", rival, GOAL, "high")
-    ]
+    return [Row("decoder", "samples a CPU second", ours, "pymavlink RAW_IMU", rival, GOAL, "high")]

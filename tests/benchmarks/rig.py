@@ -1,0 +1,114 @@
+"""Rig: simulated boards, a broker and the agent as processes, and what they cost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.conftest import ROOT, Mosquitto
+
+BUNDLE = ROOT / "edge_agent" / "default_bundle" / "vibration.otolith"
+START_SECONDS = 20.0
+
+
+def python(*arguments: str, **options: object) -> subprocess.Popen[str]:
+    """A child of this interpreter in the repository."""
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, **options
+    )
+
+
+def floor(what: str, *arguments: str) -> float:
+    """One figure of `tests.benchmarks.floor`."""
+    with python("-m", "tests.benchmarks.floor", what, *arguments) as child:
+        out, _ = child.communicate()
+    if child.returncode:
+        raise RuntimeError(f"floor {what} ended with {child.returncode}")
+    return float(json.loads(out.splitlines()[-1])["value"])
+
+
+def recording(folder: Path, seconds: float, seed: int = 5) -> Path:
+    """A healthy vibration machine as a file."""
+    path = folder / f"vibration-{seconds:g}s.rec"
+    command = ["-m", "firmware_bridge", "simulate", "--machine", "vibration", "--seed", str(seed)]
+    with python(*command, "--seconds", str(seconds), "--out", str(path)) as child:
+        child.communicate()
+    if child.returncode:
+        raise RuntimeError(f"edge-board simulate ended with {child.returncode}")
+    return path
+
+
+@contextmanager
+def boards(folder: Path, count: int) -> Iterator[list[str]]:
+    """`count` boards that play the same recording again and again, each on a pty."""
+    source = recording(folder, 20.0)
+    links = [str(folder / f"board{i}.tty") for i in range(count)]
+    children = [
+        python("-m", "firmware_bridge", "simulate", "--recording", str(source), "--repeat",
+               "--link", link)
+        for link in links
+    ]  # fmt: skip
+    try:
+        for child in children:
+            assert child.stdout
+            child.stdout.readline()
+        yield links
+    finally:
+        for child in children:
+            child.terminate()
+            child.communicate()
+
+
+@contextmanager
+def broker(folder: Path) -> Iterator[Mosquitto]:
+    """A Mosquitto of our own."""
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if program is None:
+        raise RuntimeError("the benchmark needs mosquitto (apt-get install mosquitto)")
+    running = Mosquitto(program, folder)
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+def config(folder: Path, port: int, links: list[str], bundle: Path = BUNDLE) -> Path:
+    """A gateway with one asset a board."""
+    text = f'[gateway]\nid = "bench"\n[mqtt]\nport = {port}\n[storage]\nstate_dir = "state"\n'
+    for i, link in enumerate(links):
+        text += f'[boards.b{i}]\nport = "{link}"\n[assets.a{i}]\nboard = "b{i}"\n'
+        text += f'stream = "accel"\nbundle = "{bundle}"\n'
+    path = folder / "agent.toml"
+    path.write_text(text)
+    return path
+
+
+@contextmanager
+def agent(settings: Path) -> Iterator[psutil.Process]:
+    """`edge-agent run` as a process."""
+    log = settings.with_suffix(".log").open("w")
+    child = python("-m", "edge_agent", "run", "--config", str(settings), stderr=log)
+    try:
+        yield psutil.Process(child.pid)
+    finally:
+        child.terminate()
+        child.communicate()
+        log.close()
+
+
+def cpu_share(process: psutil.Process, warm_up_seconds: float, seconds: float) -> float:
+    """CPU seconds a second of a running process, its children excluded."""
+    time.sleep(warm_up_seconds)
+    before = process.cpu_times()
+    time.sleep(seconds)
+    after = process.cpu_times()
+    return (after.user + after.system - before.user - before.system) / seconds

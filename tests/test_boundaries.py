@@ -1,0 +1,40 @@
+"""What may load what: the gateway without a training stack, `run` without drawing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules in memory after a fresh interpreter ran the statement."""
+    script = f"{statement}\nimport sys; print(' '.join({{m.split('.')[0] for m in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "module", ["edge_agent.service", "edge_agent.__main__", "edge_agent.replay"]
+)
+def test_the_gateway_never_loads_a_training_stack(module: str) -> None:
+    loaded = loaded_by(f"import {module}")
+    assert not loaded & {"tensorflow", "keras", "tf_keras", "pandas", "sklearn", "amqtt"}
+
+
+def test_the_service_does_not_load_what_only_draws() -> None:
+    assert "rich" not in loaded_by("import edge_agent.service")
+
+
+def test_commands_that_need_no_training_do_not_load_it() -> None:
+    assert "tensorflow" not in loaded_by("import converter.__main__")
+
+
+def test_the_core_needs_nothing_but_numpy_and_pydantic() -> None:
+    loaded = loaded_by("import edge_agent.pipeline")
+    assert not loaded & {"serial", "paho", "ai_edge_litert", "tflite_runtime", "sqlite3", "rich"}
