@@ -34,6 +34,14 @@ class Why(NamedTuple):
     sentence: str
 
 
+NO_REASON = Why((), "", "", 0, 0.0, "")
+
+
+def afterwards(worst: Why) -> Why:
+    """What the end of an episode says: the window that ends it is normal, the worst one was not."""
+    return worst._replace(sentence=f"over; at its worst {worst.sentence}")
+
+
 def explain(score: Score, channels: tuple[str, ...], labels: tuple[str, ...]) -> Why:
     """The explanation of one score; `labels` name the features, empty where the channel does."""
     order = np.argsort(score.by_channel)[::-1][:TOP_CHANNELS]

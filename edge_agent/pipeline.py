@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.alarm import Alarm, Change
-from edge_agent.explain import Why, explain
+from edge_agent.explain import NO_REASON, Why, afterwards, explain
 from edge_agent.front_end import make_front_end
 from edge_agent.manifest import AlarmSpec, Manifest
 from edge_agent.scoring import Score, Scorer
@@ -94,6 +94,7 @@ class Pipeline:
         )
         self._scorer = Scorer(manifest.scaler, manifest.normal_error, self.front_end.channel_of)
         self._model = model
+        self._why = NO_REASON
 
     def feed(self, samples: Samples) -> list[Fact]:
         """Everything that a batch of samples brings to light, in order."""
@@ -131,9 +132,11 @@ class Pipeline:
                 self.threshold, ratio, self.alarm.active,
             )
         )  # fmt: skip
+        if self.alarm.active and (change or ratio >= self.alarm.peak_ratio):
+            self._why = explain(score, self.manifest.sensor.channels, self.front_end.labels)
         if change:
             self.counters.episodes += change.kind == "begin"
-            why = explain(score, self.manifest.sensor.channels, self.front_end.labels)
+            why = afterwards(self._why) if change.kind == "end" else self._why
             facts.append(AlarmEvent(self.asset, change, score.value, self.threshold, why))
 
     def _gap(self, t: float, lost: int, reason: str) -> Gap:

@@ -65,6 +65,7 @@ def test_one_fault_one_begin_one_end_with_the_guilty_channel() -> None:
     assert begin.why.channels[0].name == "b"
     assert begin.why.direction == "lower"
     assert begin.why.sentence.startswith("b carries 100%")
+    assert events[1].why.sentence == f"over; at its worst {begin.why.sentence}"
     assert 0.5 < begin.change.first_over_t < begin.change.t < 0.7
     assert pipeline.counters.episodes == 1
 
