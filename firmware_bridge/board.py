@@ -16,27 +16,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from math import inf
 from struct import Struct
-from typing import NamedTuple
+from typing import Any
 
 from firmware_bridge.codec import Decoder, encode, encode_body
 from firmware_bridge.frames import (
     HEAD,
     LAYOUTS,
     REPLY,
-    Data,
     DataFlag,
     FrameType,
     Heartbeat,
     HeartbeatRequest,
+    Identify,
     IdentifyRequest,
     RateSet,
     RegRead,
     RegReadRequest,
     Reply,
-    Request,
     ResetReply,
     ResetRequest,
     SelfTest,
@@ -54,9 +52,10 @@ from firmware_bridge.frames import (
     from_body,
 )
 from firmware_bridge.recording import identify_chunk
+from firmware_bridge.sampler import Sampler
 from firmware_bridge.schema import parse_schema, write_schema
 from firmware_bridge.signals import at_rate
-from firmware_bridge.sources import Batch, Source
+from firmware_bridge.sources import Source
 
 HOST_SILENCE_SECONDS = 5.0
 MAX_QUEUED_BATCHES = 32
@@ -69,14 +68,7 @@ RESET_POWER_ON = 1
 RESET_SOFTWARE = 2
 RESET_BROWN_OUT = 3
 
-_REPLY_BYTES = {int(layout.type): layout.fields.size for layout in LAYOUTS}
-
-
-class _Queued(NamedTuple):
-    stream: int
-    batch: Batch
-    start_us: int
-    tag: int
+_REPLY_BYTES = {int(layout.code): layout.fields.size for layout in LAYOUTS}
 
 
 class SimulatedBoard:
@@ -92,10 +84,8 @@ class SimulatedBoard:
         speed: float = 1.0,
         queue_batches: int = MAX_QUEUED_BATCHES,
     ) -> None:
-        self._document = document
-        self.schema = parse_schema(document)
-        self._sources = {source.stream.id: source for source in sources}
-        if {s.id for s in self.schema.streams} != set(self._sources):
+        self._flashed = document, {source.stream.id: source for source in sources}
+        if {s.id for s in parse_schema(document).streams} != set(self._flashed[1]):
             raise ValueError("the schema's streams and the sources are not the same")
         self._power_s = now_s
         self._clock_offset_us, self._clock_ppm, self._speed = clock_offset_us, clock_ppm, speed
@@ -110,13 +100,13 @@ class SimulatedBoard:
     @property
     def streaming(self) -> bool:
         """Whether any stream runs."""
-        return bool(self._started_us)
+        return bool(self._sampler.started_us)
 
     @property
     def finished(self) -> bool:
         """Whether every stream runs, has no more to come, and all of it was read."""
-        ended = [self._sources[stream].ready_us() is None for stream in self._started_us]
-        return len(ended) == len(self._sources) and all(ended) and not self._batches
+        ended = [self._sources[k].ready_us() is None for k in self._sampler.started_us]
+        return len(ended) == len(self._sources) and all(ended) and not self._sampler.waiting
 
     def clock_us(self, now_s: float) -> int:
         """The board's clock."""
@@ -124,7 +114,7 @@ class SimulatedBoard:
         return self._clock_offset_us + round(since_reset * (1.0 + self._clock_ppm * 1e-6))
 
     def machine_us(self, now_s: float) -> int:
-        """Time since power-on as the machine knows it: the caller's clock, `speed` times as fast."""
+        """Time since power-on for the machine: the caller's clock, `speed` times as fast."""
         since_s = max(now_s - self._power_s, 0.0)
         if self._speed == inf:
             return max(int(since_s * 1e6), self._advanced_us)
@@ -143,101 +133,41 @@ class SimulatedBoard:
     def poll(self, now_s: float, room_bytes: int = 1 << 16) -> bytes:
         """Whole frames for the host, at most `room_bytes`: replies first, then due batches."""
         if now_s - self._host_s > HOST_SILENCE_SECONDS:
-            self._stop(set(self._started_us))
+            self._sampler.stop(list(self._sampler.started_us))
         out = bytearray()
         while self._replies and len(out) + MAX_BATCH_WIRE_BYTES <= room_bytes:
             out += self._sealed(self._replies.popleft(), now_s)
         if self._reset_pending and not self._replies:
             self._restart(now_s, RESET_SOFTWARE)
         if self._speed != inf:
-            self._sample(self.clock_us(now_s))
+            self._sampler.sample(self.clock_us(now_s))
         while len(out) + MAX_BATCH_WIRE_BYTES <= room_bytes:
-            if self._speed == inf and not self._batches:
-                self._sample_next()
-            if not self._batches:
+            if self._speed == inf and not self._sampler.waiting:
+                self._advance()
+            if not self._sampler.waiting:
                 break
-            out += self._data(self._batches.popleft())
+            out += encode(self._sampler.next_data(self.schema.tag))
         return bytes(out)
 
+    def _advance(self) -> None:
+        """At infinite speed the time is what has been read."""
+        end_us = self._sampler.sample_next()
+        if end_us is not None:
+            since_reset_us = end_us - self._clock_offset_us
+            self._advanced_us = max(self._advanced_us, self._reset_us + since_reset_us)
+
     def _restart(self, now_s: float, cause: int) -> None:
+        # A rate that was set is gone after a reset, as it is in a real board's RAM.
+        self._document, self._sources = self._flashed[0], dict(self._flashed[1])
+        self.schema = parse_schema(self._document)
         self._decoder = Decoder()
         self._reset_us = self.machine_us(now_s)
         self._reset_cause = cause
         self._reset_pending = False
         self._host_s = now_s
-        self._started_us: dict[int, int] = {}
         self._replies: deque[Reply | bytes] = deque()
-        self._batches: deque[_Queued] = deque()
-        self._marks = dict.fromkeys(
-            self._sources, 0 if cause == RESET_POWER_ON else int(DataFlag.CLOCK_RESTARTED)
-        )
-        self._seq_base = dict.fromkeys(self._sources, 0)
-        self._fifo_overrun = self._tx_dropped = 0
-
-    def _stop(self, streams: set[int]) -> None:
-        for stream in streams:
-            self._started_us.pop(stream, None)
-        self._batches = deque(b for b in self._batches if b.stream not in streams)
-
-    # -- samples ---------------------------------------------------------------------------
-
-    def _sample(self, clock_us: int) -> None:
-        """Queues what is complete by now, in the order in which it became so."""
-        for stream, start_us in self._started_us.items():
-            source = self._sources[stream]
-            period_us = source.stream.batch * 1e6 / source.stream.rate_hz
-            # Whoever was suspended for an hour need not make what the queue would drop anyway.
-            late = source.skip(clock_us - start_us - round(2 * self._queue_batches * period_us))
-            if late:
-                self._fifo_overrun += late
-                self._marks[stream] |= DataFlag.GAP
-        while (due := self._next_due()) is not None and due[0] <= clock_us:
-            self._queue(due[1])
-
-    def _sample_next(self) -> None:
-        due = self._next_due()
-        if due is not None:
-            self._queue(due[1])
-            board_us = due[0] - self._clock_offset_us
-            self._advanced_us = max(self._advanced_us, self._reset_us + board_us)
-
-    def _next_due(self) -> tuple[int, int] | None:
-        """(board time, stream) of the batch that is complete first."""
-        ready = (
-            (start_us + ready_us, stream)
-            for stream, start_us in self._started_us.items()
-            if (ready_us := self._sources[stream].ready_us()) is not None
-        )
-        return min(ready, default=None)
-
-    def _queue(self, stream: int) -> None:
-        if len(self._batches) >= self._queue_batches:
-            dropped = self._batches.popleft()
-            self._tx_dropped += 1
-            self._mark_gap(dropped.stream)
-        start_us, tag = self._started_us[stream], self.schema.tag
-        self._batches.append(_Queued(stream, self._sources[stream].take(), start_us, tag))
-
-    def _mark_gap(self, stream: int) -> None:
-        """The gap belongs to the batch after the dropped one, which may be queued already."""
-        for at, queued in enumerate(self._batches):
-            if queued.stream == stream:
-                flags = queued.batch.flags | DataFlag.GAP
-                self._batches[at] = queued._replace(batch=queued.batch._replace(flags=flags))
-                return
-        self._marks[stream] |= DataFlag.GAP
-
-    def _data(self, queued: _Queued) -> bytes:
-        stream, batch = queued.stream, queued.batch
-        mark, self._marks[stream] = self._marks[stream], 0
-        return encode(
-            Data(
-                stream, batch.seq & 0xFFFF, batch.first_index, queued.start_us + batch.t_us,
-                batch.n, queued.tag, batch.flags | mark, batch.payload,
-            )
-        )  # fmt: skip
-
-    # -- commands --------------------------------------------------------------------------
+        first_flag = 0 if cause == RESET_POWER_ON else DataFlag.CLOCK_RESTARTED
+        self._sampler = Sampler(self._sources, self._queue_batches, first_flag)
 
     def _answer(self, body: bytes, now_s: float) -> Reply | None:
         """The reply; None if the type or the size of the request is not in the protocol."""
@@ -255,18 +185,19 @@ class SimulatedBoard:
             reply = reply._replace(t_tx_us=self.clock_us(now_s))
         return encode(reply)
 
+    def _identify(self, request: IdentifyRequest, now_s: float) -> Identify:
+        return identify_chunk(self._document, request.offset, request.seq)
+
     def _start(self, request: StartRequest, now_s: float) -> Started:
         streams = {stream for stream in self._sources if request.mask >> stream & 1}
         clock_us = self.clock_us(now_s)
-        self._stop(streams)
-        for stream in sorted(streams):
-            self._sources[stream].restart(self.machine_us(now_s))
-            self._started_us[stream] = clock_us
+        self._sampler.stop(streams)
+        self._sampler.start(sorted(streams), clock_us, self.machine_us(now_s))
         status = Status.OK if streams else Status.BAD_ARGUMENT
         return Started(request.stream, request.seq, status, clock_us)
 
     def _stopped(self, request: StopRequest, now_s: float) -> Stopped:
-        self._stop({stream for stream in self._sources if request.mask >> stream & 1})
+        self._sampler.stop([stream for stream in self._sources if request.mask >> stream & 1])
         return Stopped(request.stream, request.seq, Status.OK, self.clock_us(now_s))
 
     def _set_rate(self, request: SetRateRequest, now_s: float) -> RateSet:
@@ -295,7 +226,7 @@ class SimulatedBoard:
         """Why a command for one stopped stream can't be: it isn't there, or it runs."""
         if stream not in self._sources:
             return Status.BAD_ARGUMENT
-        return Status.BUSY if stream in self._started_us else Status.OK
+        return Status.BUSY if stream in self._sampler.started_us else Status.OK
 
     def _self_test(self, request: SelfTestRequest, now_s: float) -> SelfTest:
         status = self._refuses(request.stream)
@@ -311,14 +242,14 @@ class SimulatedBoard:
         return Stats(
             request.stream, request.seq, Status.OK,
             rx_ok=seen.frames, bad_crc=seen.bad_crc, bad_cobs=seen.bad_cobs,
-            oversize=seen.oversize, rx_overrun=0, fifo_overrun=self._fifo_overrun,
-            tx_dropped=self._tx_dropped, reset_cause=self._reset_cause,
+            oversize=seen.oversize, rx_overrun=0, fifo_overrun=self._sampler.fifo_overrun,
+            tx_dropped=self._sampler.tx_dropped, reset_cause=self._reset_cause,
             uptime_ms=uptime_ms & 0xFFFFFFFF,
         )  # fmt: skip
 
     def _registers(self, request: RegReadRequest, now_s: float) -> RegRead:
-        end = request.register + request.count
-        if request.stream not in self._sources or not request.count or end > len(REGISTERS):
+        end = request.register + request.size
+        if request.stream not in self._sources or not request.size or end > len(REGISTERS):
             return RegRead(request.stream, request.seq, Status.BAD_ARGUMENT, b"")
         return RegRead(request.stream, request.seq, 0, REGISTERS[request.register : end])
 
@@ -334,3 +265,26 @@ class SimulatedBoard:
 
     def _heartbeat(self, request: HeartbeatRequest, now_s: float) -> Heartbeat:
         return Heartbeat(request.stream, request.seq, 0, self.clock_us(now_s))
+
+
+def _refusal(kind: int, stream: int, seq: int) -> bytes:
+    """A reply in its full length with zeros for all but the status: an unknown type, or a known
+    one whose request has the wrong size."""
+    known = kind | REPLY in _REPLY_BYTES
+    status = Status.BAD_ARGUMENT if known else Status.UNKNOWN
+    rest = bytes(_REPLY_BYTES.get(kind | REPLY, 4) - 1)
+    return HEAD.pack(kind | REPLY, stream, seq) + bytes([status]) + rest
+
+
+_ANSWERS: dict[type, Callable[[SimulatedBoard, Any, float], Reply]] = {
+    IdentifyRequest: SimulatedBoard._identify,
+    StartRequest: SimulatedBoard._start,
+    StopRequest: SimulatedBoard._stopped,
+    SetRateRequest: SimulatedBoard._set_rate,
+    TimeRequest: SimulatedBoard._time,
+    SelfTestRequest: SimulatedBoard._self_test,
+    StatsRequest: SimulatedBoard._stats,
+    RegReadRequest: SimulatedBoard._registers,
+    ResetRequest: SimulatedBoard._reset,
+    HeartbeatRequest: SimulatedBoard._heartbeat,
+}

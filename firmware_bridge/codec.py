@@ -66,15 +66,15 @@ class DecoderCounters:
 class Decoder:
     """Turns chunks of the wire into frames; resynchronises at the next 0x00, always.
 
-    `sync` starts in the middle of somebody's stream: everything up to the first delimiter is
-    the rest of a frame that began before we listened, so it is dropped without being counted.
+    `sync` starts in the middle of somebody's stream: what comes up to the first delimiter may be
+    the rest of a frame that began before we listened; unless it is whole, it goes uncounted.
     """
 
     def __init__(self, sync: bool = False) -> None:
         self.counters = DecoderCounters()
         self._remainder = b""
-        self._skipping = sync
-        self._skip_is_damage = False
+        self._syncing = sync
+        self._skipping = False
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """Frames completed by `chunk`. Memory kept afterwards: at most `MAX_ENCODED_BYTES`."""
@@ -92,16 +92,17 @@ class Decoder:
         self.counters.bytes += len(chunk)
         pieces = (self._remainder + chunk).split(DELIMITER)
         self._remainder = pieces.pop()
-        if self._skipping and pieces:
-            self.counters.oversize += self._skip_is_damage
-            self._skipping = self._skip_is_damage = False
+        ended = bool(pieces)
+        if pieces and (self._skipping or (self._syncing and not _is_intact(pieces[0]))):
+            self.counters.oversize += not self._syncing
             del pieces[0]
+            self._skipping = False
+        self._syncing = self._syncing and not ended
         bodies: list[bytes] = []
         for piece in pieces:
             if piece:
                 self._decode(piece, bodies)
-        if not self._skipping and len(self._remainder) > MAX_ENCODED_BYTES:
-            self._skipping = self._skip_is_damage = True
+        self._skipping = self._skipping or len(self._remainder) > MAX_ENCODED_BYTES
         if self._skipping:
             self._remainder = b""
         return bodies
@@ -121,3 +122,12 @@ class Decoder:
             return
         bodies.append(decoded[:-CRC_BYTES])
         counters.frames += 1
+
+
+def _is_intact(piece: bytes) -> bool:
+    if len(piece) > MAX_ENCODED_BYTES:
+        return False
+    try:
+        return crc32(cobs_decode(piece)) == CRC_RESIDUE
+    except DecodeError:
+        return False

@@ -122,7 +122,7 @@ def record(
     first_index: int = 0,
     gaps: Sequence[tuple[int, int]] = (),
     first_seq: int = 0,
-    flags: DataFlag = DataFlag(0),  # noqa: B008 - a constant
+    flags: int = 0,
 ) -> Iterator[bytes]:
     """The wire bytes of `raw` [n, channels], one DATA frame at a time; the last may be shorter.
 
@@ -147,7 +147,7 @@ def record(
         for row in range(begin, end, stream.batch):
             block = raw[row : min(row + stream.batch, end)]
             elapsed = row + lost_so_far
-            mark = DataFlag.GAP if lost and row == begin else DataFlag(0)
+            mark = DataFlag.GAP if lost and row == begin else 0
             yield encode(
                 Data(
                     stream=stream.id,

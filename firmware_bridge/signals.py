@@ -24,7 +24,10 @@ Floats: TypeAlias = NDArray[np.float64]
 
 CHUNK = 1024
 RESONANCE_TAPS = 128
-FAULT_KINDS = ("bearing", "unbalance", "looseness", "drift")
+# Where a fault shows most if nobody says otherwise.
+USUAL_CHANNEL = {"bearing": "y", "unbalance": "x", "looseness": "z", "drift": "x"}
+FAULT_FORM = "KIND:START[:END[:SEVERITY[:CHANNEL]]], times in seconds"
+MACHINE_FAULTS = {"vibration": ("bearing", "unbalance", "looseness"), "compass": ("drift",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,8 @@ class Fault:
     channel: str | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in FAULT_KINDS:
-            raise ValueError(f"fault {self.kind!r}, expected one of: {', '.join(FAULT_KINDS)}")
+        if self.kind not in USUAL_CHANNEL:
+            raise ValueError(f"fault {self.kind!r}, expected one of: {', '.join(USUAL_CHANNEL)}")
         if self.start_s < 0 or (self.end_s is not None and self.end_s <= self.start_s):
             raise ValueError(f"fault {self.kind}: {self.start_s} to {self.end_s} s is no interval")
 
@@ -48,6 +51,16 @@ class Fault:
         """Severity at each time, 0 outside the interval."""
         end_s = np.inf if self.end_s is None else self.end_s
         return np.where((t >= self.start_s) & (t < end_s), self.severity, 0.0)
+
+
+def parse_fault(text: str) -> Fault:
+    """KIND:START[:END[:SEVERITY[:CHANNEL]]] as a fault; `ValueError` says what is wrong."""
+    kind, start_s, end_s, severity, channel = (text.split(":") + [""] * 5)[:5]
+    try:
+        end = float(end_s) if end_s else None
+        return Fault(kind, float(start_s), end, float(severity or 1), channel or None)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}; expected {FAULT_FORM}") from None
 
 
 class Machine(Protocol):
@@ -75,8 +88,12 @@ class Machine(Protocol):
 class _Chunked:
     """Cuts any block out of chunks on a fixed grid; remembers the last two."""
 
-    def __init__(self, channels: tuple[str, ...], faults: tuple[Fault, ...]) -> None:
+    def __init__(
+        self, channels: tuple[str, ...], faults: tuple[Fault, ...], kinds: tuple[str, ...]
+    ) -> None:
         for fault in faults:
+            if fault.kind not in kinds:
+                raise ValueError(f"fault {fault.kind}: this machine has only {', '.join(kinds)}")
             if fault.channel is not None and fault.channel not in channels:
                 raise ValueError(f"fault {fault.kind}: no channel {fault.channel!r} in {channels}")
         self.channels = channels
@@ -93,9 +110,9 @@ class _Chunked:
     def _chunk(self, number: int) -> Floats:
         raise NotImplementedError
 
-    def _direction(self, fault: Fault, usual: str) -> Floats:
+    def _direction(self, fault: Fault) -> Floats:
         """How much of a fault each channel sees: all of it, or the crosstalk of a stiff casing."""
-        at = self.channels.index(fault.channel or usual)
+        at = self.channels.index(fault.channel or USUAL_CHANNEL[fault.kind])
         return np.where(np.arange(len(self.channels)) == at, 1.0, 0.15)
 
 
@@ -126,8 +143,6 @@ class VibrationSettings:
 class VibrationMachine(_Chunked):
     """Three axes x, y, z in g. Phases and wander come from the seed, noise from seed and chunk."""
 
-    USUAL = {"bearing": "y", "unbalance": "x", "looseness": "z"}
-
     def __init__(
         self,
         seed: int,
@@ -135,10 +150,7 @@ class VibrationMachine(_Chunked):
         faults: tuple[Fault, ...] = (),
         settings: VibrationSettings | None = None,
     ) -> None:
-        super().__init__(("x", "y", "z"), faults)
-        for fault in faults:
-            if fault.kind not in self.USUAL:
-                raise ValueError(f"fault {fault.kind}: a vibrating machine has {list(self.USUAL)}")
+        super().__init__(("x", "y", "z"), faults, MACHINE_FAULTS["vibration"])
         self.seed, self.rate_hz = seed, rate_hz
         self.settings = settings or VibrationSettings()
         random = np.random.default_rng([seed, 0])
@@ -218,10 +230,10 @@ class VibrationMachine(_Chunked):
         hit = np.diff(passes, prepend=passes[0]) > 0
         blow = hit * (1.0 + 0.5 * np.cos(2 * pi * turns)) * (1.0 + 0.2 * jitter)
         force = self.settings.bearing_g * fault.active(t) * blow
-        return np.asarray(force[:, None] * self._direction(fault, self.USUAL["bearing"]))
+        return np.asarray(force[:, None] * self._direction(fault))
 
     def _slow_fault(self, fault: Fault, t: Floats, turns: Floats) -> Floats:
-        direction = self._direction(fault, self.USUAL[fault.kind])
+        direction = self._direction(fault)
         if fault.kind == "unbalance":
             shape = 0.12 * np.sin(2 * pi * turns[:, None] + self._phases[0])
         else:
@@ -241,9 +253,7 @@ class CompassMachine(_Chunked):
     DRIFT_UT_A_SECOND = 0.5
 
     def __init__(self, seed: int, rate_hz: float, faults: tuple[Fault, ...] = ()) -> None:
-        super().__init__(("x", "y", "z"), faults)
-        if any(fault.kind != "drift" for fault in faults):
-            raise ValueError("a compass has only the fault drift")
+        super().__init__(("x", "y", "z"), faults, MACHINE_FAULTS["compass"])
         self.seed, self.rate_hz = seed, rate_hz
         random = np.random.default_rng([seed, 2])
         self.hard_iron_ut = random.uniform(-15, 15, 3)
@@ -272,7 +282,7 @@ class CompassMachine(_Chunked):
         rows = field @ self.soft_iron.T + self.hard_iron_ut + noise
         for fault in self.faults:
             grown = fault.active(t) * (t - fault.start_s) * self.DRIFT_UT_A_SECOND
-            rows += grown[:, None] * self._direction(fault, "x")
+            rows += grown[:, None] * self._direction(fault)
         return np.asarray(rows)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from firmware_bridge.codec import Decoder
 from firmware_bridge.frames import Data, DataFlag
+from firmware_bridge.link import Identified
 from firmware_bridge.recording import Playback
 from firmware_bridge.samples import INDEX_MODULUS
 from firmware_bridge.schema import Schema, StreamSchema
@@ -161,20 +162,21 @@ class RecordingSource:
 def recording_sources(
     chunks: Iterable[bytes], repeat: bool = False
 ) -> tuple[bytes, list[RecordingSource]]:
-    """The schema and one source a stream of a recording, up to a change of its schema.
+    """The first schema of a recording, and one source for each of its streams.
 
     Raises `ValueError` if it has no schema or no data.
     """
     decoder, header = Decoder(), Playback()
-    document, schema = b"", None
+    identified: Identified | None = None
     frames: dict[int, list[Data]] = {}
     for chunk in chunks:
-        for event in header.feed(chunk) if schema is None else ():
-            if schema is None and hasattr(event, "document"):
-                schema, document = event.schema, event.document
+        if identified is None:
+            seen = (event for event in header.feed(chunk) if isinstance(event, Identified))
+            identified = next(seen, None)
         _collect(decoder, chunk, frames)
-    if schema is None:
+    if identified is None:
         raise ValueError(header.problem)
+    schema, document = identified
     kept = {s.id: _of_schema(frames.get(s.id, []), schema, s) for s in schema.streams}
     if not any(kept.values()):
         raise ValueError("the recording has a schema but no whole batch of data")
@@ -194,7 +196,7 @@ def _of_schema(frames: list[Data], schema: Schema, stream: StreamSchema) -> list
         frame
         for frame in frames
         if frame.schema == schema.tag
-        and 0 < frame.n
+        and frame.n > 0
         and frame.n * stream.sample_bytes == len(frame.payload)
     ]
 

@@ -44,7 +44,8 @@ class Linear(tf.Module):
         return tf.reshape((tf.reshape(x, [1, features]) @ encode) @ decode, [1, 1, features])
 
 model = Linear()
-converter = tf.lite.TFLiteConverter.from_concrete_functions([model.__call__.get_concrete_function()], model)
+functions = [model.__call__.get_concrete_function()]
+converter = tf.lite.TFLiteConverter.from_concrete_functions(functions, model)
 converter.optimizations = [tf.lite.Optimize.DEFAULT]
 converter.representative_dataset = lambda: ([row.reshape(1, 1, -1)] for row in data["rows"])
 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -75,10 +76,9 @@ def _healthy(seed: int, seconds: int) -> NDArray[np.float32]:
     front_end = make_front_end(manifest.front_end, manifest.sensor)
     rate = int(manifest.sensor.rate_hz)
     values = VibrationMachine(seed, rate).values(0, seconds * rate).astype(np.float32)
-    starts = range(0, len(values) - manifest.window.length, manifest.window.hop)
-    return np.vstack(
-        [front_end.features(values[at : at + manifest.window.length]) for at in starts]
-    )
+    length, hop = manifest.window.length, manifest.window.hop
+    starts = range(0, len(values) - length, hop)
+    return np.vstack([front_end.features(values[at : at + length]) for at in starts])
 
 
 def _build(path: Path) -> None:

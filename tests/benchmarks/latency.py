@@ -150,7 +150,7 @@ def jumpy_bundle(folder: Path) -> Path:
         source.loud, pipeline = loud, Pipeline("bench", manifest, Interpreter(model))
         raw = [np.frombuffer(source.take().payload, "<i2") for _ in range(window.length // BATCH)]
         values = np.concatenate(raw).reshape(-1, 3) * np.float32(STREAM.scale)
-        (fact,) = pipeline.feed(Samples(1, 0, 0.0, 3200.0, values, 0, False, 0))
+        fact = pipeline.feed(Samples(1, 0, 0.0, 3200.0, values, 0, False, 0))[0]
         assert isinstance(fact, Judgement)
         scores.append(fact.score.value)
     limit = float(np.sqrt(scores[0] * scores[1]))
