@@ -207,9 +207,10 @@ def uses_tls(mqtt: MqttSettings) -> bool:
 
 def did_you_mean(seen: str, known: list[str]) -> str:
     """`; did you mean x?` for a near miss, else what there is."""
-    near = difflib.get_close_matches(seen, known, 1, 0.6)
+    lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(seen.lower(), lower, 1, 0.6)
     if near:
-        return f"did you mean {near[0]}?"
+        return f"did you mean {lower[near[0]]}?"
     return f"allowed: {', '.join(known)}" if known else "there is none"
 
 
@@ -278,7 +279,19 @@ def _cross_checks(document: dict[str, Any]) -> list[tuple[KeyPath, str]]:
         if isinstance(name, str) and name not in boards:
             told = f"saw {name!r}, no such board; {did_you_mean(name, list(boards))}"
             found.append((("recorder", "boards"), told))
+    found += _recorder_checks(_table(document, "recorder"), len(boards))
     return found + _mqtt_checks(_table(document, "mqtt"))
+
+
+def _recorder_checks(recorder: dict[str, Any], boards: int) -> list[tuple[KeyPath, str]]:
+    fields = RecorderSettings.model_fields
+    limit, segment = (
+        recorder.get(key, fields[key].default) for key in ("limit_bytes", "segment_bytes")
+    )
+    if not isinstance(limit, int) or not isinstance(segment, int) or limit >= 2 * boards * segment:
+        return []
+    told = f"saw {limit}; must hold two segments a board, at least {2 * boards * segment}"
+    return [(("recorder", "limit_bytes"), told)]
 
 
 def _mqtt_checks(mqtt: dict[str, Any]) -> list[tuple[KeyPath, str]]:

@@ -55,6 +55,7 @@ class _Port:
         self.unsent = b""
         self.wait_seconds = FIRST_WAIT_SECONDS
         self.retry_s = 0.0
+        self.lost = False
         self.node: tuple[int, int, float] | None = None
         self.trouble = ""
 
@@ -95,8 +96,6 @@ class Ports:
     def __init__(self, boards: Mapping[str, BoardSettings]) -> None:
         self._ports = {name: _Port(name, settings) for name, settings in boards.items()}
         self._selector = selectors.DefaultSelector()
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
         self._pending: list[tuple[str, PortEvent]] = []
 
     def poll(self, timeout_seconds: float) -> list[tuple[str, PortEvent]]:
@@ -128,6 +127,9 @@ class Ports:
     def tick(self, now_s: float) -> None:
         """Opens what is due; ten times a second is often enough. `poll` tells what came of it."""
         for port in self._ports.values():
+            if port.lost:
+                port.lost = False
+                port.put_off(now_s)
             if port.device is None and (now_s >= port.retry_s or self._reappeared(port)):
                 self._pending.append((port.name, self._open(port, now_s)))
 
@@ -151,11 +153,6 @@ class Ports:
         self._ports[name].wait_seconds = FIRST_WAIT_SECONDS
         self._ports[name].trouble = ""
 
-    def wake(self) -> None:
-        """Ends a `poll` that waits; for other threads."""
-        with suppress(BlockingIOError, OSError):
-            os.write(self._wake_write, b"\0")
-
     def watch(self, fd: int, writing: bool, ready: Ready) -> None:
         """Calls `ready(mask)` from `poll` when `fd` has bytes, or room if `writing`."""
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
@@ -175,8 +172,6 @@ class Ports:
             if port.device is not None:
                 self._release(port)
         self._selector.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
 
     def _open(self, port: _Port, now_s: float) -> PortEvent:
         try:
@@ -200,7 +195,7 @@ class Ports:
 
     def _lose(self, port: _Port, reason: str) -> Closed:
         self._release(port)
-        port.retry_s = 0.0
+        port.lost = True
         return Closed(f"{port.path}: {reason}")
 
     def _release(self, port: _Port) -> None:
@@ -223,10 +218,6 @@ class Ports:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if port.unsent else 0)
         if self._selector.get_key(port.fd).events != events:
             self._selector.modify(port.fd, events, port)
-
-    def _woken(self, _mask: int) -> None:
-        with suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
 
 
 def _node(path: str) -> tuple[int, int, float] | None:

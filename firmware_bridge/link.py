@@ -234,7 +234,8 @@ class Link:
             events.append(self._enter(State.STALE, reason))
             return
         if self.schema is None or schema.crc != self.schema.crc:
-            self.assemblers = {s.id: Assembler(s, schema.tag) for s in schema.streams}
+            follows = self.schema is not None
+            self.assemblers = {s.id: Assembler(s, schema.tag, follows) for s in schema.streams}
         self.schema = schema
         batch_seconds = max(s.batch / s.rate_hz for s in schema.streams)
         self._stale_seconds = max(MIN_STALE_SECONDS, STALE_BATCHES * batch_seconds)

@@ -97,7 +97,8 @@ class Playback:
     def _accept(self, schema: Schema) -> None:
         self.problem = None
         if self.schema is None or schema.crc != self.schema.crc:
-            self.assemblers = {s.id: Assembler(s, schema.tag) for s in schema.streams}
+            follows = self.schema is not None
+            self.assemblers = {s.id: Assembler(s, schema.tag, follows) for s in schema.streams}
         self.schema = schema
 
 

@@ -72,9 +72,14 @@ class StreamCounters:
 
 
 class Assembler:
-    """Puts the DATA frames of one stream in line."""
+    """Puts the DATA frames of one stream in line.
 
-    def __init__(self, schema: StreamSchema, tag: int) -> None:
+    `follows` says that another description of the board came before this one: whatever it sent
+    then, the first batch does not continue it.
+    """
+
+    def __init__(self, schema: StreamSchema, tag: int, follows: bool = False) -> None:
+        self._follows = follows
         self.schema = schema
         self.counters = StreamCounters()
         self._tag = tag
@@ -141,6 +146,8 @@ class Assembler:
         if self._started:
             # Between the last session's end and this START nobody counted.
             restarted, self._started = counters.batches > 0, False
+        if self._follows:
+            restarted, self._follows = True, False
         if restarted:
             counters.restarts += 1
             self._restart_line(data.t_us)

@@ -116,7 +116,7 @@ def test_what_is_no_toml_is_told_with_its_line(tmp_path: Path, text: str) -> Non
 
 def test_bytes_that_are_no_text_are_told_with_their_line(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
-    file.write_bytes(b"[gateway]\nid = \"\xff\"\n")
+    file.write_bytes(b'[gateway]\nid = "\xff"\n')
     with pytest.raises(ConfigError, match=":2: not UTF-8"):
         load_config(file)
 

@@ -88,6 +88,13 @@ def test_long_steps_and_missing_values_are_gaps_of_the_right_size(tmp_path: Path
     assert lost == [0, 1, 99, 2]
 
 
+def test_milliseconds_since_1970_are_recognised(tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"timestamp": 1_760_000_000_000 + 20 * np.arange(9), "v": range(9)})
+    frame.to_csv(tmp_path / "ms.csv", index=False)
+    (said,) = run("converter", "import", tmp_path / "ms.csv", "--out", tmp_path, "--json")
+    assert said["rate_hz"] == pytest.approx(50.0)
+
+
 def test_npz_arrays_become_channels_and_the_file_knows_its_rate(tmp_path: Path) -> None:
     values = noise(300, 2)
     path = tmp_path / "bearing.npz"
@@ -135,7 +142,7 @@ def test_int16_with_a_scale_rounds_to_the_scale_and_counts_what_it_clips(tmp_pat
 
 
 def test_noise_is_seeded_and_differs_between_files(tmp_path: Path) -> None:
-    added = {}
+    added: dict[tuple[str, int], bytes] = {}
     for name, seed in (("a", 1), ("b", 1), ("a", 2)):
         np.savez(tmp_path / f"{name}.npz", v=np.zeros(4000) + (name == "b"))
         for _ in range(2):

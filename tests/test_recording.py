@@ -135,6 +135,7 @@ def test_a_second_identify_with_another_schema_starts_anew():
     assert playback.schema == identified[1].schema
     assert list(playback.assemblers) == [2]
     assert [len(e.values) for e in events[-2:]] == [10, 10]
+    assert [e.restarted for e in events[-2:]] == [True, False]
 
 
 def test_a_second_session_of_the_same_board_is_a_restart():

@@ -1,0 +1,194 @@
+"""Fidelity: what int8 has cost, and what a straight line would have done, on the same windows.
+
+In: models as callables, the scaler, held-out normal and labelled evaluation windows. Out: a
+`Comparison` with a verdict. Never: carries a threshold from one model to another: each one is
+commissioned on its own held-out scores.
+
+The int8 model is judged by the gateway's own interpreter and scoring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.dataset import ANOMALOUS, NORMAL, WindowSet
+from converter.evaluate import Scores, auc, spearman
+from edge_agent.manifest import NormalError, ThresholdSpec
+from edge_agent.pipeline import Model
+from edge_agent.scoring import Scorer
+
+NORMAL_LEVEL = 0.99
+ERROR_FLOOR = 1e-6
+LATENCY_WINDOWS = 200
+
+Commission = Callable[[Scores], ThresholdSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What int8 may cost before the bundle is refused."""
+
+    auc_loss: float = 0.01
+    spearman: float = 0.98
+    agreement: float = 0.98
+    size_ratio: float = 0.30
+
+
+class Rated(NamedTuple):
+    """One model on all windows. Shares are of windows over its own threshold."""
+
+    held_out: Scores
+    evaluate: Scores
+    threshold: ThresholdSpec
+    normal_error: NormalError
+    auc: float | None
+    false_share: float
+    evaluated_false_share: float | None
+    detected_share: float | None
+    bytes: int
+    latency_us: float
+
+    def measures(self) -> dict[str, Any]:
+        """For the bundle: nothing that depends on the workstation."""
+        return {
+            "auc": self.auc,
+            "threshold": self.threshold.value,
+            "false_share": self.false_share,
+            "evaluated_false_share": self.evaluated_false_share,
+            "detected_share": self.detected_share,
+            "bytes": self.bytes,
+        }
+
+
+class Comparison(NamedTuple):
+    """Float, int8 and linear side by side; `int8` None if it was refused before it was made."""
+
+    float32: Rated
+    int8: Rated | None
+    linear: Rated
+    size_ratio: float | None
+    auc_delta: float | None
+    spearman: float | None
+    alarm_agreement: float | None
+    reasons: tuple[str, ...]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the int8 model may ship."""
+        return self.int8 is not None and not self.reasons
+
+
+def rate(
+    model: Model,
+    size_bytes: int,
+    scorer: Scorer,
+    held_out: WindowSet,
+    evaluate: WindowSet,
+    commission: Commission,
+) -> Rated:
+    """Runs one model over every window, one at a time, as the gateway would."""
+    held_scores, by_feature, by_step = _run(model, scorer, held_out)
+    scores, _, _ = _run(model, scorer, evaluate)
+    threshold = commission(held_scores)
+    over = scores >= threshold.value
+    normal, anomalous = evaluate.label == NORMAL, evaluate.label == ANOMALOUS
+    return Rated(
+        held_scores,
+        scores,
+        threshold,
+        NormalError(by_feature=_level(by_feature), by_step=_level(by_step)),
+        auc(np.concatenate([held_scores, scores[normal]]), scores[anomalous]),
+        float(np.mean(held_scores >= threshold.value)),
+        _share(over[normal]),
+        _share(over[anomalous]),
+        size_bytes,
+        _latency_us(model, scorer, held_out),
+    )
+
+
+def compare(
+    float32: Rated, int8: Rated | None, linear: Rated, limits: Limits, refusal: str | None = None
+) -> Comparison:
+    """Float against int8, and the reasons against shipping, if any."""
+    if int8 is None:
+        reasons = (refusal or "no int8 model was made",)
+        return Comparison(float32, None, linear, None, None, None, None, reasons)
+    before, after = _all(float32), _all(int8)
+    over_before, over_after = before >= float32.threshold.value, after >= int8.threshold.value
+    delta = None if float32.auc is None or int8.auc is None else int8.auc - float32.auc
+    measured = Comparison(
+        float32,
+        int8,
+        linear,
+        int8.bytes / float32.bytes,
+        delta,
+        spearman(before, after),
+        float(np.mean(over_before == over_after)),
+        (),
+    )
+    return measured._replace(reasons=tuple(_objections(measured, limits)))
+
+
+def _objections(measured: Comparison, limits: Limits) -> list[str]:
+    found = []
+    if measured.auc_delta is not None and measured.auc_delta < -limits.auc_loss:
+        found.append(f"AUC falls by {-measured.auc_delta:.4f}, at most {limits.auc_loss:g} may go")
+    rows = (
+        ("Spearman of the scores", measured.spearman, limits.spearman),
+        ("agreement of the alarms", measured.alarm_agreement, limits.agreement),
+    )
+    for what, value, least in rows:
+        if value is not None and value < least:
+            found.append(f"{what} is {value:.4f}, at least {least:g} is needed")
+    if measured.size_ratio is not None and measured.size_ratio > limits.size_ratio:
+        found.append(
+            f"the file is {measured.size_ratio:.1%} of the float file, at most "
+            f"{limits.size_ratio:.0%} is allowed: a larger network has less overhead"
+        )
+    return found
+
+
+def _all(rated: Rated) -> Scores:
+    return np.concatenate([rated.held_out, rated.evaluate])
+
+
+def _run(
+    model: Model, scorer: Scorer, windows: WindowSet
+) -> tuple[Scores, NDArray[np.float64], NDArray[np.float64]]:
+    """Scores, and the squared errors by feature and by step, of each window."""
+    count, steps, features = windows.features.shape
+    scores = np.empty(count)
+    by_feature, by_step = np.empty((count, features)), np.empty((count, steps))
+    for i, values in enumerate(windows.features):
+        scaled = scorer.scale(values)
+        reconstruction = model(scaled)
+        scores[i] = scorer.score(0.0, scaled, reconstruction).value
+        squared = np.square(scaled.astype(np.float64) - reconstruction)
+        by_feature[i], by_step[i] = squared.mean(axis=0), squared.mean(axis=1)
+    return scores, by_feature, by_step
+
+
+def _level(errors: NDArray[np.float64]) -> tuple[float, ...]:
+    level = np.maximum(np.quantile(errors, NORMAL_LEVEL, axis=0), ERROR_FLOOR)
+    return tuple(level.tolist())
+
+
+def _share(over: NDArray[np.bool_]) -> float | None:
+    return float(over.mean()) if len(over) else None
+
+
+def _latency_us(model: Model, scorer: Scorer, windows: WindowSet) -> float:
+    """Median of one call, microseconds, on this machine."""
+    taken = []
+    for values in windows.features[:LATENCY_WINDOWS]:
+        scaled = scorer.scale(values)
+        begin = perf_counter_ns()
+        model(scaled)
+        taken.append(perf_counter_ns() - begin)
+    return float(np.median(taken)) / 1e3

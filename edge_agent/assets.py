@@ -1,0 +1,136 @@
+"""Assets: bundles become pipelines, or a reason why not.
+
+In: the configuration. Out: one `Asset` for each, ready to be fed or refused in one line.
+Never: lets one asset's bad bundle stop another, accepts a bundle older than one it has run
+(the highest serial of each asset is remembered in the state folder).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from edge_agent.bundle import Bundle, BundleError, read_bundle
+from edge_agent.config import AssetSettings, Config
+from edge_agent.interpreter import Interpreter, ModelError
+from edge_agent.messages import AssetStatus, BundleName
+from edge_agent.pipeline import Pipeline
+from firmware_bridge.schema import Schema
+
+SERIALS_NAME = "bundle_serials.json"
+
+
+class Asset:
+    """One thing that is watched. `refusal`: why its bundle can't judge; `fault`: why it broke."""
+
+    def __init__(self, name: str, settings: AssetSettings) -> None:
+        self.name = name
+        self.settings = settings
+        self.bundle: BundleName | None = None
+        self.pipeline: Pipeline | None = None
+        self.bundle_refusal: str | None = None
+        self.stream_refusal: str | None = None
+        self.fault: str | None = None
+        self.streaming = False
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the bundle can't judge this stream, if it can't."""
+        return self.bundle_refusal or self.stream_refusal
+
+    @property
+    def status(self) -> AssetStatus:
+        """What subscribers are told."""
+        if self.refusal:
+            return "refused"
+        if self.fault:
+            return "faulty"
+        return "online" if self.streaming else "offline"
+
+    def load(self, keys: tuple[str, ...], lowest_serial: int) -> None:
+        """Reads the bundle and builds the pipeline, or sets `bundle_refusal`."""
+        try:
+            bundle = read_bundle(self.settings.bundle, keys, lowest_serial)
+            self.pipeline = build_pipeline(self.name, bundle, self.settings)
+        except (BundleError, ModelError, ValueError) as error:
+            self.bundle_refusal = str(error)
+        except OSError as error:
+            self.bundle_refusal = f"{self.settings.bundle}: {error.strerror or error}"
+        else:
+            manifest = bundle.manifest
+            self.bundle = BundleName(manifest.name, manifest.serial, bundle.sha256)
+
+    def fit(self, schema: Schema) -> int | None:
+        """The id of the stream to be fed from, or None and `stream_refusal` says why."""
+        self.stream_refusal = self.fault = None
+        if self.pipeline is None:
+            return None
+        try:
+            stream = schema.stream(self.settings.stream)
+        except KeyError as error:
+            self.stream_refusal = f"{error.args[0]}: correct `stream` of asset {self.name}"
+            return None
+        self.stream_refusal = self.pipeline.manifest.refusal(
+            stream.channels, stream.unit, stream.rate_hz
+        )
+        return None if self.stream_refusal else stream.id
+
+
+def build_pipeline(asset: str, bundle: Bundle, settings: AssetSettings | None = None) -> Pipeline:
+    """The pipeline of a verified bundle. Raises `ModelError` if the model isn't what it says."""
+    manifest = bundle.manifest
+    model = Interpreter(bundle.model)
+    expected = (1, manifest.model.steps, manifest.model.features)
+    if model.shape != expected:
+        raise ModelError(
+            f"bundle {manifest.name}: the model eats {model.shape}, its manifest says {expected}: "
+            "build the bundle anew"
+        )
+    alarm = settings.alarm.apply(manifest.alarm) if settings else manifest.alarm
+    return Pipeline(asset, manifest, model, alarm)
+
+
+def load_assets(config: Config) -> dict[str, Asset]:
+    """All assets, each loaded or refused, and the serials of the loaded ones remembered.
+
+    Raises `OSError` if the state folder can't be written.
+    """
+    config.storage.state_dir.mkdir(parents=True, exist_ok=True)
+    file = config.storage.state_dir / SERIALS_NAME
+    seen = _read_serials(file)
+    serials = dict(seen)
+    assets = {name: Asset(name, settings) for name, settings in config.assets.items()}
+    for asset in assets.values():
+        asset.load(config.trusted_keys, seen.get(asset.name, 1))
+        if asset.bundle:
+            serials[asset.name] = asset.bundle.serial
+    if serials != seen:
+        write_atomically(file, json.dumps(serials, indent=1, sort_keys=True).encode())
+    return assets
+
+
+def write_atomically(file: Path, content: bytes) -> None:
+    """The file is the old one or the new one, whenever the power goes. Raises `OSError`."""
+    draft = file.with_name(file.name + ".new")
+    with draft.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read_serials(file: Path) -> Mapping[str, int]:
+    """What was accepted before; a file that makes no sense means nothing was."""
+    with suppress(OSError, ValueError):
+        serials = json.loads(file.read_bytes())
+        if isinstance(serials, dict):
+            return {name: value for name, value in serials.items() if type(value) is int}
+    return {}

@@ -1,0 +1,192 @@
+"""Commands: what `edge-agent` does, one function a command.
+
+In: parsed options. Out: an exit code, JSON lines on standard output if asked, people's words on
+standard error. Never: catches what `__main__` turns into an exit code, imports what only one
+command needs (`run` must stay small).
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import signal
+import sys
+import threading
+from argparse import Namespace
+from typing import Any
+
+from edge_agent.config import BoardSettings, Config, ConfigError, load_config
+
+EXIT_OK, EXIT_NO, EXIT_USAGE, EXIT_IO, EXIT_CONFIG = 0, 1, 2, 74, 78
+
+
+def run(options: Namespace) -> int:
+    """`edge-agent run --config F`: the service."""
+    from edge_agent.service import Service
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    service = Service(load_config(options.config))
+    # What was made at the start stays: the collector needn't walk through it again and again.
+    gc.collect()
+    gc.freeze()
+    return service.run(stop)
+
+
+def check_config(options: Namespace) -> int:
+    """`edge-agent check-config F`: every error at once; no network, no ports."""
+    file = options.config or options.file
+    try:
+        config = load_config(file)
+    except ConfigError as error:
+        for problem in error.problems if options.json else ():
+            say(
+                file=str(error.file), line=problem.line, key=".".join(problem.path),
+                problem=problem.text,
+            )  # fmt: skip
+        if not options.json:
+            tell(str(error))
+        tell(f"{len(error.problems)} problem(s)")
+        if options.json:
+            say(ok=False, problems=len(error.problems))
+        return EXIT_CONFIG
+    notes = _bundle_notes(config)
+    for note in notes:
+        tell(f"note: {note}")
+    if options.json:
+        say(ok=True, problems=0, notes=notes)
+    else:
+        line(f"{file}: ok, {len(config.boards)} boards, {len(config.assets)} assets")
+    return EXIT_OK
+
+
+def record(options: Namespace) -> int:
+    """`edge-agent record`: the wire of one board to a file."""
+    from edge_agent.capture import capture
+
+    settings = _board_settings(options)
+    with options.out.open("xb") as file:
+        captured = capture(settings, options.seconds, file, _progress)
+    if options.json:
+        say(out=str(options.out), **captured._asdict())
+    else:
+        what = ", ".join(f"{n} samples of {name}" for name, n in captured.samples.items())
+        line(f"{options.out}: {captured.bytes} bytes, {what}, {captured.samples_lost} lost")
+    return EXIT_OK if any(captured.samples.values()) else EXIT_NO
+
+
+def replay(options: Namespace) -> int:
+    """`edge-agent replay REC --bundle B`: a recording through the pipeline."""
+    from edge_agent.bundle import read_bundle
+    from edge_agent.pipeline import Judgement
+    from edge_agent.replay import Replay
+
+    replayed = Replay(options.recording, read_bundle(options.bundle), options.stream)
+    windows, told = 0, []
+    for fact in replayed.facts(options.speed):
+        if isinstance(fact, Judgement):
+            if options.scores and options.json:
+                say(kind="score", index=windows, t=fact.score.t, ratio=fact.ratio,
+                    score=fact.score.value)  # fmt: skip
+            windows += 1
+        elif options.json:
+            say(**_flat(fact))
+        else:
+            told.append(_flat(fact))
+    summary = replayed.summary()._asdict()
+    if options.json:
+        say(**summary)
+        return EXIT_OK
+    from edge_agent.pages import replay_page
+
+    replay_page(options.recording, told, summary)
+    return EXIT_OK
+
+
+def inspect(options: Namespace) -> int:
+    """`edge-agent inspect BUNDLE`: what a bundle is."""
+    from edge_agent.bundle import read_bundle
+
+    bundle = read_bundle(options.bundle, tuple(options.key))
+    if options.json:
+        say(
+            bundle=str(options.bundle), sha256=bundle.sha256, signed=bundle.signed,
+            verified=bool(options.key), manifest=bundle.manifest.model_dump(mode="json"),
+        )  # fmt: skip
+        return EXIT_OK
+    from edge_agent.pages import bundle_page
+
+    bundle_page(options.bundle, bundle, bool(options.key))
+    return EXIT_OK
+
+
+def demo(options: Namespace) -> int:
+    """`edge-agent demo`: everything at once, simulated, on this machine."""
+    from edge_agent import demo as stage
+
+    return stage.run(options.json)
+
+
+def say(**fields: Any) -> None:
+    """One JSON object on standard output."""
+    line(json.dumps(fields))
+
+
+def line(text: str) -> None:
+    """A line of the answer."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def tell(text: str) -> None:
+    """A line for people beside the answer."""
+    sys.stderr.write(text + "\n")
+
+
+def _bundle_notes(config: Config) -> list[str]:
+    """Bundles that would be refused at the start, as far as files can tell."""
+    from edge_agent.bundle import BundleError, read_bundle
+
+    notes = []
+    for name, asset in config.assets.items():
+        try:
+            read_bundle(asset.bundle, config.trusted_keys)
+        except (BundleError, ValueError) as error:
+            notes.append(f"assets.{name}.bundle: {error}")
+        except OSError as error:
+            notes.append(f"assets.{name}.bundle: {asset.bundle}: {error.strerror or error}")
+    return notes
+
+
+def _board_settings(options: Namespace) -> BoardSettings:
+    if options.port:
+        return BoardSettings(port=options.port, baud=options.baud)
+    config = load_config(options.config)
+    board = options.board or next(iter(config.boards))
+    if board not in config.boards:
+        raise ValueError(f"no board {board!r}; {options.config} has: {', '.join(config.boards)}")
+    return config.boards[board]
+
+
+def _progress(seconds_left: float, written_bytes: int) -> None:
+    """A word on the terminal, none in a file."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{seconds_left:6.0f} s to go, {written_bytes / 1e6:.2f} MB ")
+
+
+def _flat(fact: Any) -> dict[str, Any]:
+    """A gap or an alarm event as one flat object."""
+    from edge_agent.pipeline import AlarmEvent
+
+    if not isinstance(fact, AlarmEvent):
+        return {"kind": "gap", "t": fact.t, "samples_lost": fact.lost, "why": fact.reason}
+    change, why = fact.change, fact.why
+    return {
+        "kind": change.kind, "episode": change.number, "t": change.t,
+        "first_over_t": change.first_over_t, "ratio": change.ratio,
+        "peak_ratio": change.peak_ratio, "severity": change.severity, "score": fact.score,
+        "threshold": fact.threshold, "top1_ch": why.channels[0].name,
+        "top1_share": why.channels[0].share, "feature": why.feature,
+        "direction": why.direction, "why": why.sentence,
+    }  # fmt: skip

@@ -1,0 +1,226 @@
+"""Health: how the gateway is, as flat numbers.
+
+In: the counters of boards, assets, outbox and publisher, and what the kernel says.
+Out: `Health`, `Info`, and the line that `systemctl status` shows. Never: fails for what is not
+there (a machine without a thermometer has no temperature), keeps history.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from edge_agent.assets import Asset
+from edge_agent.mqtt import Publisher
+from edge_agent.outbox import Outbox
+from edge_agent.session import BoardSession
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+MACHINE_ID = Path("/etc/machine-id")
+TEMPERATURE = Path("/sys/class/thermal/thermal_zone0/temp")
+CLOCK_SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
+
+
+class Health(BaseModel):
+    """One message on `<b>/health`. Counters count from the start of the agent."""
+
+    uptime_s: float
+    boards: int
+    boards_streaming: int
+    assets: int
+    assets_online: int
+    windows: int
+    windows_per_s: float
+    samples: int
+    samples_lost: int
+    gaps: int
+    episodes: int
+    bytes: int
+    frames: int
+    frames_damaged: int
+    board_sessions: int
+    queue_depth: int
+    queue_oldest_s: float
+    dropped_alerts: int
+    dropped_telemetry: int
+    broker_connections: int
+    outbox_ok: int
+    recorder_ok: int
+    loop_late_max_ms: float
+    cpu_s: float
+    rss_bytes: int | None
+    disk_free_bytes: int | None
+    temp_c: float | None
+    clock_synced: int
+
+
+class AssetInfo(BaseModel):
+    """What judges an asset, or why nothing does."""
+
+    name: str
+    board: str
+    stream: str
+    status: str
+    refusal: str | None
+    bundle: str | None
+    bundle_serial: int | None
+    bundle_sha256: str | None
+
+
+class Info(BaseModel):
+    """`<b>/info`: what runs here."""
+
+    gateway: str
+    version: str
+    python: str
+    machine: str
+    boot_id: str
+    run_id: str
+    started: float
+    assets: list[AssetInfo]
+
+
+class HealthMeter:
+    """Reads all the counters; `late` is told how late the loop came around."""
+
+    def __init__(
+        self, sessions: Iterable[BoardSession], assets: Iterable[Asset], outbox: Outbox,
+        publisher: Publisher, state_dir: Path,
+    ) -> None:  # fmt: skip
+        self._sessions, self._assets = tuple(sessions), tuple(assets)
+        self._outbox, self._publisher, self._state_dir = outbox, publisher, state_dir
+        self._started_s = self._then_s = time.monotonic()
+        self._windows = 0
+        self._late_max_s = 0.0
+
+    def late(self, seconds: float) -> None:
+        """The loop came around so much later than it wanted to."""
+        if seconds > self._late_max_s:
+            self._late_max_s = seconds
+
+    def line(self) -> str:
+        """One line for people."""
+        streaming = sum(session.streaming for session in self._sessions)
+        broker = "connected" if self._publisher.connected else "away"
+        problem = f", {self._outbox.problem}" if self._outbox.problem else ""
+        return (
+            f"{streaming}/{len(self._sessions)} boards streaming, broker {broker}, "
+            f"{self._outbox.depth()} waiting{problem}"
+        )
+
+    def measure(self, now_s: float) -> Health:
+        """The numbers now; rates and maxima since the last call."""
+        counters = [asset.pipeline.counters for asset in self._assets if asset.pipeline]
+        decoders = [session.link.decoder.counters for session in self._sessions]
+        recorders = [session.recorder for session in self._sessions if session.recorder]
+        windows = sum(c.windows for c in counters)
+        rate = (windows - self._windows) / max(now_s - self._then_s, 1e-3)
+        late_ms, self._late_max_s = self._late_max_s * 1e3, 0.0
+        self._windows, self._then_s = windows, now_s
+        return Health(
+            uptime_s=round(now_s - self._started_s, 1),
+            boards=len(self._sessions),
+            boards_streaming=sum(session.streaming for session in self._sessions),
+            assets=len(self._assets),
+            assets_online=sum(asset.status == "online" for asset in self._assets),
+            windows=windows,
+            windows_per_s=round(rate, 3),
+            samples=sum(c.samples for c in counters),
+            samples_lost=sum(c.samples_lost for c in counters),
+            gaps=sum(c.gaps for c in counters),
+            episodes=sum(c.episodes for c in counters),
+            bytes=sum(d.bytes for d in decoders),
+            frames=sum(d.frames for d in decoders),
+            frames_damaged=sum(d.damaged for d in decoders),
+            board_sessions=sum(session.sessions for session in self._sessions),
+            queue_depth=self._outbox.depth(),
+            queue_oldest_s=round(self._outbox.oldest_seconds(), 1),
+            dropped_alerts=self._outbox.dropped_alerts,
+            dropped_telemetry=self._outbox.dropped_telemetry,
+            broker_connections=self._publisher.connections,
+            outbox_ok=int(self._outbox.problem is None),
+            recorder_ok=int(all(recorder.problem is None for recorder in recorders)),
+            loop_late_max_ms=round(late_ms, 1),
+            cpu_s=round(time.process_time(), 2),
+            rss_bytes=_rss_bytes(),
+            disk_free_bytes=_free_bytes(self._state_dir),
+            temp_c=_temperature(),
+            clock_synced=int(CLOCK_SYNCHRONISED.exists()),
+        )
+
+
+def info(gateway: str, run_id: str, assets: Iterable[Asset]) -> Info:
+    """What runs here, now."""
+    return Info(
+        gateway=gateway,
+        version=software_version(),
+        python=platform.python_version(),
+        machine=platform.machine(),
+        boot_id=boot_id(),
+        run_id=run_id,
+        started=round(time.time(), 3),
+        assets=[_asset_info(asset) for asset in assets],
+    )
+
+
+def software_version() -> str:
+    """The version of this package, `unknown` when it runs from a plain folder."""
+    try:
+        return version("otolith")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def boot_id() -> str:
+    """Names this boot of the machine: which monotonic clock `mono_ms` belongs to."""
+    return _text(BOOT_ID)
+
+
+def machine_id8() -> str:
+    """Eight digits that tell two machines with one configuration apart."""
+    return _text(MACHINE_ID)[:8] or platform.node()[:8]
+
+
+def _asset_info(asset: Asset) -> AssetInfo:
+    bundle = asset.bundle
+    return AssetInfo(
+        name=asset.name,
+        board=asset.settings.board,
+        stream=asset.settings.stream,
+        status=asset.status,
+        refusal=asset.refusal,
+        bundle=bundle.name if bundle else None,
+        bundle_serial=bundle.serial if bundle else None,
+        bundle_sha256=bundle.sha256 if bundle else None,
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _rss_bytes() -> int | None:
+    pages = _text(Path("/proc/self/statm")).split()
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else None
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize
+
+
+def _temperature() -> float | None:
+    text = _text(TEMPERATURE)
+    return int(text) / 1000 if text.lstrip("-").isdigit() else None

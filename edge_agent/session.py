@@ -1,0 +1,145 @@
+"""Session: one board of the gateway: its link, the assets that live on it, its recorder.
+
+In: bytes and changes of its port, ticks. Out: facts of its assets, and what to send to the board.
+Never: owns the port, lets one asset's failure reach another, says the same trouble twice.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from edge_agent.assets import Asset
+from edge_agent.journal import Journal
+from edge_agent.pipeline import Fact
+from edge_agent.recorder import Recorder
+from firmware_bridge.link import Event, Identified, Link, State, StateChanged
+from firmware_bridge.samples import Samples
+
+SamplesObserver: TypeAlias = Callable[[str, Samples], None]
+
+
+class BoardSession:
+    """One board. `lost` is set when its port should be closed, `changed` when an asset's status
+    may have changed; whoever acts on them resets them."""
+
+    def __init__(
+        self, name: str, link: Link, assets: Sequence[Asset], recorder: Recorder | None,
+        journal: Journal, observe_samples: SamplesObserver | None = None,
+    ) -> None:  # fmt: skip
+        self._observe_samples = observe_samples
+        self.name = name
+        self.link = link
+        self.assets = tuple(assets)
+        self.recorder = recorder
+        self.lost = False
+        self.changed = False
+        self.sessions = 0
+        self._journal = journal
+        self._routes: dict[int, tuple[Asset, ...]] = {}
+        self._trouble = ""
+        self._complaint: str | None = None
+
+    @property
+    def streaming(self) -> bool:
+        """Whether samples come."""
+        return self.link.state is State.STREAMING
+
+    def received(self, chunk: bytes, now_s: float) -> list[Fact]:
+        """What a chunk from the port brings to light."""
+        if self.recorder:
+            self.recorder.take(chunk, now_s)
+        facts: list[Fact] = []
+        for event in self.link.feed(chunk, now_s):
+            if type(event) is Samples:
+                for asset in self._routes.get(event.stream, ()):
+                    facts += self._judge(asset, event)
+            else:
+                self._note(event)
+        return facts
+
+    def tick(self, now_s: float) -> None:
+        """Ten times a second or so."""
+        for event in self.link.tick(now_s):
+            self._note(event)
+        if self.recorder:
+            self.recorder.tick(now_s)
+            if self.recorder.problem != self._complaint:
+                self._complaint = self.recorder.problem
+                self._journal.warning(self._complaint or f"recorder: {self.name} is recorded again")
+
+    def opened(self, now_s: float) -> None:
+        """The port is open."""
+        for event in self.link.opened(now_s):
+            self._note(event)
+
+    def closed(self, reason: str) -> None:
+        """The port is gone or can't be opened."""
+        self.link.closed(reason)
+        self.rest()
+        self._complain(reason)
+
+    def _judge(self, asset: Asset, samples: Samples) -> list[Fact]:
+        assert asset.pipeline is not None  # only those are routed
+        if self._observe_samples:
+            self._observe_samples(asset.name, samples)
+        try:
+            return asset.pipeline.feed(samples)
+        except Exception as error:  # noqa: BLE001 - a bug in judging one asset must not end the others
+            asset.fault = f"{type(error).__name__}: {error}"
+            place = "".join(traceback.format_tb(error.__traceback__)[-1:]).strip()
+            self._journal.error(f"{asset.name}: stopped by a fault: {asset.fault} ({place})")
+            self._routes = {
+                stream: tuple(one for one in assets if one is not asset)
+                for stream, assets in self._routes.items()
+            }
+            self.changed = True
+            return []
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Identified):
+            self._identified(event)
+        elif isinstance(event, StateChanged):
+            if event.state is State.STREAMING:
+                self._streaming()
+            elif event.state is State.STALE:
+                self.lost = True
+                self._complain(event.reason)
+
+    def _identified(self, event: Identified) -> None:
+        routes: dict[int, list[Asset]] = {}
+        for asset in self.assets:
+            before = asset.refusal
+            stream = asset.fit(event.schema)
+            if stream is not None:
+                routes.setdefault(stream, []).append(asset)
+            elif asset.refusal != before:
+                self._journal.error(f"{asset.name}: refused: {asset.refusal}")
+        self._routes = {stream: tuple(assets) for stream, assets in routes.items()}
+        self.changed = True
+        if self.recorder:
+            self.recorder.begin(event.document)
+
+    def _streaming(self) -> None:
+        schema = self.link.schema
+        self.sessions += 1
+        self._trouble, self.changed = "", True
+        for assets in self._routes.values():
+            for asset in assets:
+                asset.streaming = True
+        what = f"{schema.board} {schema.uid}, firmware {schema.firmware}" if schema else ""
+        self._journal.info(f"board {self.name}: streaming ({what})")
+
+    def rest(self) -> None:
+        """No samples come: the assets are offline and the recording ends until they do."""
+        if self.recorder:
+            self.recorder.end()
+        for asset in self.assets:
+            self.changed = self.changed or asset.streaming
+            asset.streaming = False
+
+    def _complain(self, reason: str) -> None:
+        if reason != self._trouble:
+            self._trouble = reason
+            self._journal.warning(f"board {self.name}: {reason}; trying again")
