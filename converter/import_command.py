@@ -15,7 +15,7 @@ from converter.errors import FileError, UsageError
 from converter.files import read_file, write_file
 from converter.importing import ImportSettings, content_sha256, import_table
 from converter.labels import labels_document, labels_path
-from converter.tables import read_table
+from converter.tables import read_table, rows_of
 
 ENDINGS = (".gz", ".csv", ".tsv", ".txt", ".npz", ".parquet", ".pq")
 
@@ -40,22 +40,29 @@ def add_import(commands: Any) -> None:
     parser.add_argument("--noise-rms", type=numbers, default=(), help="adds noise, one a channel")
     parser.add_argument("--noise-seed", type=int, default=0)
     parser.add_argument("--stream", default="samples", help="name of the stream")
+    parser.add_argument("--rows", type=row_range, default=slice(None), metavar="FIRST:END",
+                        help="only these rows, END excluded")  # fmt: skip
+    parser.add_argument("--name", help="of the recording; default: that of the file")
     parser.add_argument("--json", action="store_true", help="one JSON object a file")
 
 
 def run_import(options: argparse.Namespace) -> int:
     """Every file in turn; the first that can't be read ends it."""
-    names = _names(options.files)
+    if options.name and len(options.files) > 1:
+        raise UsageError("--name is for one file")
+    names = {path: options.name or name for path, name in _names(options.files).items()}
     settings = ImportSettings(
         **{field: getattr(options, field) for field in ImportSettings.__slots__}
     )
     for path in options.files:
         try:
-            table = read_table(path, options.time_column, options.array)
+            whole = read_table(path, options.time_column, options.array)
         except OSError as error:
             raise FileError(f"can't read {path}: {error.strerror or error}") from None
-        # Two files with the same content and different noise are two boards.
+        table = rows_of(whole, options.rows)
+        # The same content with other noise, or another part of it, is another board.
         seed = f"{settings.noise_rms}{settings.noise_seed}" if settings.noise_rms else ""
+        seed += "" if options.rows == slice(None) else str(options.rows)
         sha256 = content_sha256(read_file(path) + seed.encode())
         imported = import_table(table, path.name, sha256, settings)
         target = options.out / f"{names[path]}.rec"
@@ -109,6 +116,15 @@ def positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
+
+
+def row_range(text: str) -> slice:
+    """`1000:2000`, `:2000` or `1000:`."""
+    first, colon, end = text.partition(":")
+    rows = slice(int(first) if first else None, int(end) if end else None)
+    if not colon or min(rows.start or 0, rows.stop or 0) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected FIRST:END, counted from 0")
+    return rows
 
 
 def words(text: str) -> tuple[str, ...]:

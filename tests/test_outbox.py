@@ -64,11 +64,29 @@ def test_ids_of_a_new_run_come_after_those_that_wait(tmp_path: Path) -> None:
 
 def test_acknowledged_before_it_was_written_needs_no_disk(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
+    (size,) = {file.stat().st_size for file in tmp_path.glob("*-wal")}
     for i in range(50):
-        outbox.acknowledge(outbox.put(message(f"m{i}")))
+        row_id = outbox.put(message(f"m{i}"), sent=True)
+        outbox.tick(float(i))
+        assert keys(outbox) == [f"m{i}"]
+        outbox.acknowledge(row_id)
+    outbox.tick(100.0)
     assert outbox.flush()
-    assert keys(outbox) == []
-    assert outbox.depth() == 0
+    assert (keys(outbox), outbox.depth()) == ([], 0)
+    assert {file.stat().st_size for file in tmp_path.glob("*-wal")} == {size}
+    outbox.close()
+
+
+def test_sent_but_not_acknowledged_is_written_after_a_while(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.put(message("sent"), sent=True)
+    outbox.tick(0.0)
+    outbox.tick(0.1)
+    deadline, reader = time.monotonic() + 10, Store(tmp_path / FILE_NAME, Limits())
+    while not reader.pending(0, 1) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [row.message.key for row in reader.pending(0, 9)] == ["sent"]
+    reader.close()
     outbox.close()
 
 
@@ -212,10 +230,10 @@ class Bounded(RuleBasedStateMachine):
         self._model: dict[int, str] = {}
         self._count = 0
 
-    @rule(alert=st.booleans())
-    def put(self, alert: bool) -> None:
+    @rule(alert=st.booleans(), sent=st.booleans())
+    def put(self, alert: bool, sent: bool) -> None:
         self._count += 1
-        row_id = self._outbox.put(message(f"m{self._count}", alert))
+        row_id = self._outbox.put(message(f"m{self._count}", alert), sent)
         assert row_id not in self._model
         self._model[row_id] = f"m{self._count}"
 
@@ -225,6 +243,10 @@ class Bounded(RuleBasedStateMachine):
         row_id = data.draw(st.sampled_from(sorted(self._model)))
         self._outbox.acknowledge(row_id)
         del self._model[row_id]
+
+    @rule()
+    def tick(self) -> None:
+        self._outbox.tick(time.monotonic())
 
     @rule()
     def flush(self) -> None:
