@@ -8,15 +8,16 @@ are those of production; only the broker lives inside.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.live import Live
 
 from edge_agent.bundle import read_bundle
@@ -85,10 +86,28 @@ def run(as_json: bool) -> int:
         (home / "agent.toml").write_text(CONFIG.format(port=broker.port, bundles=BUNDLES))
         config = load_config(home / "agent.toml")
         view = View({name: _asset_view(config, name) for name in config.assets})
-        received = _play(config, view, broker, board, as_json)
+        with _quiet_journal(home / "journal", sys.stdout.isatty() and not as_json):
+            received = _play(config, view, broker, board, as_json)
     outcome = judge(received, board.faults)
     _last_line(outcome, as_json)
     return 0 if outcome.ok else 1
+
+
+@contextmanager
+def _quiet_journal(path: Path, on: bool) -> Iterator[None]:
+    """The journal goes to a file while there is a screen to draw; LiteRT writes to it as well."""
+    if not on:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with path.open("w") as journal:
+        os.dup2(journal.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def judge(received: list[Received], faults: list[dict[str, Any]]) -> Outcome:
@@ -123,12 +142,14 @@ def _play(
     service = Service(config, observe=view.take, observe_samples=view.take_samples)
     loop = threading.Thread(target=service.run, args=(stop,), name="service")
     loop.start()
-    screen = not as_json and sys.stdout.isatty()
     received: list[Received] = []
+    screen = not as_json and sys.stdout.isatty()
     try:
-        with Live(view, refresh_per_second=FRAMES_A_SECOND, auto_refresh=screen, transient=False,
-                  console=Console(quiet=not screen)):  # fmt: skip
-            _collect(view, broker, board, received, None if screen else as_json)
+        if screen:
+            with Live(view, refresh_per_second=FRAMES_A_SECOND, redirect_stderr=False):
+                _collect(view, broker, board, received, lines=None)
+        else:
+            _collect(view, broker, board, received, lines=as_json)
     finally:
         stop.set()
         loop.join()
@@ -152,7 +173,7 @@ def _collect(
         while not broker.received.empty():
             message = broker.received.get()
             received.append(message)
-            view.messages.append(message)
+            view.take_message(message)
             if lines is not None:
                 _print_message(message, lines)
             if _ends_the_episode(message) and board.fault("off"):

@@ -25,6 +25,7 @@ TREND_WINDOWS = 48
 MESSAGES_SHOWN = 7
 BARS = " ▁▂▃▄▅▆▇█"
 BAR_CELLS = 22
+TOPIC_CELLS = 16
 # The trend shows ratios from a tenth of the threshold to ten times it, logarithmically.
 TREND_DECADES = 1.0
 
@@ -52,6 +53,7 @@ class View:
     def __init__(self, assets: Mapping[str, AssetView]) -> None:
         self.assets = dict(assets)
         self.messages: deque[Received] = deque(maxlen=MESSAGES_SHOWN)
+        self.received = 0
         self.headline = "waiting for the boards"
 
     def take(self, fact: Fact) -> None:
@@ -65,12 +67,22 @@ class View:
         """A batch on its way into the pipeline."""
         self.assets[asset].take_samples(samples)
 
+    def take_message(self, message: Received) -> None:
+        """A message at the subscriber. Scores come all the time: they are counted, not listed."""
+        self.received += 1
+        if not message.topic.endswith("/score"):
+            self.messages.append(message)
+
     def __rich__(self) -> RenderableType:
         """The whole screen, 80 columns wide."""
         return Group(
             Text(f" Otolith   {self.headline}", style="bold"),
             *(_panel(name, asset) for name, asset in self.assets.items()),
-            Panel(_messages(self.messages), title="what a subscriber got", title_align="left"),
+            Panel(
+                _messages(self.messages),
+                title=f"what a subscriber got ({self.received} messages, scores not shown)",
+                title_align="left",
+            ),
         )
 
 
@@ -116,7 +128,7 @@ def _ratio(ratios: deque[float]) -> str:
 
 def _messages(messages: deque[Received]) -> Table:
     grid = Table.grid(padding=(0, 1))
-    grid.add_column(style="cyan", no_wrap=True)
+    grid.add_column(style="cyan", no_wrap=True, min_width=TOPIC_CELLS)
     grid.add_column(overflow="ellipsis", no_wrap=True)
     for received in messages:
         grid.add_row(received.topic.removeprefix("otolith/"), summary(received))
