@@ -1,4 +1,4 @@
-"""A bundle is hostile until it is verified: every refusal, each in one line that says what to do."""
+"""A bundle is hostile until verified: every refusal, each in one line that says what to do."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ REFUSALS: dict[str, tuple[Callable[[], Members], str]] = {
         lambda: with_manifest(lambda m: m["scaler"]["centre"].__setitem__(0, float("nan"))),
         "bundle.json",
     ),
-    "sizes disagree": (lambda: with_manifest(lambda m: m["scaler"]["scale"].pop()), "model.features"),
+    "sizes disagree": (
+        lambda: with_manifest(lambda m: m["scaler"]["scale"].pop()), "model.features"
+    ),
     "threshold below zero": (
         lambda: with_manifest(lambda m: m["threshold"].update(value=-1)), "threshold.value"
     ),

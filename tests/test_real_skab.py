@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from converter.recordings import read_recording
-from tests.programs import run
+from tests.programs import replay, run
 
 
 @pytest.mark.data("skab")
@@ -34,5 +34,7 @@ def test_skab(data_dir: Path, tmp_path: Path) -> None:
     assert verdict["spearman"] >= 0.98
     assert verdict["alarm_agreement"] >= 0.98
     assert verdict["windows"]["evaluate"] > 1000
+    episodes = [replay(path, tmp_path / "skab.otolith")[-1]["episodes"] for path in faulty]
+    assert sum(count > 0 for count in episodes) >= 0.8 * len(faulty)
     # The rival is there, on the same windows, and the network beats it.
     assert verdict["int8"]["auc"] > verdict["linear"]["auc"]
