@@ -28,11 +28,17 @@ def test_a_fault_is_alerted_once_and_named() -> None:
     topics = [line["topic"] for line in lines[:-1]]
     assert last["messages"] == len(topics)
     kinds = [
-        json.loads(line["payload"])["kind"] for line in lines[:-1] if line["topic"].endswith("/event")
+        json.loads(line["payload"])["kind"]
+        for line in lines[:-1]
+        if line["topic"].endswith("/event")
     ]
     assert kinds[0] == "begin"
     assert kinds[-1] == "end"
-    assert topics[-1] in {"otolith/demo/status", "otolith/demo/pump/state", "otolith/demo/pump/event"}
+    assert topics[-1] in {
+        "otolith/demo/status",
+        "otolith/demo/pump/state",
+        "otolith/demo/pump/event",
+    }
 
 
 def test_the_last_line_tells_a_person_the_same() -> None:
