@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
@@ -38,3 +39,34 @@ def test_commands_that_need_no_training_do_not_load_it() -> None:
 def test_the_core_needs_nothing_but_numpy_and_pydantic() -> None:
     loaded = loaded_by("import edge_agent.pipeline")
     assert not loaded & {"serial", "paho", "ai_edge_litert", "tflite_runtime", "sqlite3", "rich"}
+
+
+def importers(library: str) -> set[str]:
+    """Source files that import a library, lazily or not."""
+    found = set()
+    for package in ("firmware_bridge", "edge_agent", "converter"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    names.append(node.module)
+                if any(name.split(".")[0] == library for name in names):
+                    found.add(str(path.relative_to(ROOT)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("library", "files"),
+    [
+        ("paho", {"edge_agent/mqtt.py"}),
+        ("sqlite3", {"edge_agent/outbox.py"}),
+        ("serial", {"edge_agent/ports.py", "firmware_bridge/port.py"}),
+        # The converter strips files with the schema that comes with the runtime.
+        ("ai_edge_litert", {"edge_agent/interpreter.py", "converter/tflite_file.py"}),
+        ("cryptography", {"edge_agent/signature.py"}),
+        ("amqtt", {"edge_agent/demo/broker.py"}),
+        ("pandas", {"converter/tables.py"}),
+    ],
+)
+def test_one_file_a_foreign_library(library: str, files: set[str]) -> None:
+    assert importers(library) == files

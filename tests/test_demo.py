@@ -24,21 +24,13 @@ def test_a_fault_is_alerted_once_and_named() -> None:
     assert last["ok"] is True
     assert last["named"] == last["expected"] == "pump y"
     assert 0 <= last["delay_s"] <= MAX_DELAY_SECONDS
-    assert last["alerted_at"] - last["injected_at"] == last["delay_s"] or last["delay_s"] > 0
     topics = [line["topic"] for line in lines[:-1]]
     assert last["messages"] == len(topics)
-    kinds = [
-        json.loads(line["payload"])["kind"]
-        for line in lines[:-1]
-        if line["topic"].endswith("/event")
-    ]
+    events = [json.loads(line["payload"]) for line in lines[:-1] if "/event" in line["topic"]]
+    kinds = [event["kind"] for event in events if event["kind"] != "gap"]
     assert kinds[0] == "begin"
     assert kinds[-1] == "end"
-    assert topics[-1] in {
-        "otolith/demo/status",
-        "otolith/demo/pump/state",
-        "otolith/demo/pump/event",
-    }
+    assert "otolith/demo/mast/score" in topics
 
 
 def test_the_last_line_tells_a_person_the_same() -> None:

@@ -153,8 +153,7 @@ def _play(
     finally:
         stop.set()
         loop.join()
-    while not broker.received.empty():
-        received.append(broker.received.get())
+    _take(view, broker, received, lines=None if screen else as_json)
     return received
 
 
@@ -170,14 +169,24 @@ def _collect(
     while time.monotonic() - begin < GIVE_UP_SECONDS:
         view.headline = _headline(board, time.monotonic() - begin)
         time.sleep(1 / FRAMES_A_SECOND)
-        while not broker.received.empty():
-            message = broker.received.get()
-            received.append(message)
-            view.take_message(message)
-            if lines is not None:
-                _print_message(message, lines)
-            if _ends_the_episode(message) and board.fault("off"):
-                return
+        new = _take(view, broker, received, lines)
+        if board.fault("off") and any(_ends_the_episode(message) for message in new):
+            return
+
+
+def _take(
+    view: View, broker: EmbeddedBroker, received: list[Received], lines: bool | None
+) -> list[Received]:
+    """What has come since the last time; `lines` says how to print it."""
+    new: list[Received] = []
+    while not broker.received.empty():
+        message = broker.received.get()
+        new.append(message)
+        view.take_message(message)
+        if lines is not None:
+            _print_message(message, lines)
+    received += new
+    return new
 
 
 def _headline(board: SimulatedBoard, elapsed_seconds: float) -> str:
