@@ -114,19 +114,28 @@ class Smooth:
 
 
 class Spectral:
-    """Welch spectrum in log bands, one step a window (Welch 1967; bands as in DESIGN.md)."""
+    """Welch spectrum in log bands, one step a window (Welch 1967; bands as in DESIGN.md).
+
+    Its arrays are made once: a gateway computes one window and then sleeps, so each call begins
+    with cold caches, and what NumPy prepares in Python costs more than the transform itself.
+    """
 
     decimate = 1
 
     def __init__(self, spec: SpectralFrontEnd, channels: int, rate_hz: float) -> None:
-        self._length, self._hop = spec.segment_length, spec.segment_hop
-        hann = np.hanning(spec.segment_length + 1)[:-1]
+        length, bin_hz = spec.segment_length, rate_hz / spec.segment_length
+        hann = np.hanning(length + 1)[:-1]
         self._hann = hann.astype(np.float32)
-        self._density = np.float32(2.0 / (rate_hz * np.sum(hann**2) * spec.segments))
-        bin_hz = rate_hz / spec.segment_length
         edges = _band_edges(spec, bin_hz)
-        self._pool = _pooling(edges, spec.segment_length // 2 + 1, bin_hz)
+        density = 2.0 / (rate_hz * np.sum(hann**2) * spec.segments)
+        self._pool = _pooling(edges, length // 2 + 1, bin_hz, density)
+        self._rows = np.zeros((channels, spec.window_samples), np.float32)
+        every_row = sliding_window_view(self._rows, length, axis=1)
+        self._segments = every_row[:, :: spec.segment_hop]
+        self._tapered = np.zeros(self._segments.shape, np.float32)
         names = [f"{a * bin_hz:.0f}-{b * bin_hz:.0f} Hz" for a, b in pairwise(edges)]
+        self._bands = len(names)
+        self._inverse = np.float32(1.0 / spec.window_samples), np.float32(1.0 / len(names))
         self.labels = tuple(names + list(EXTRA_FEATURES)) * channels
         self.channel_of = np.repeat(np.arange(channels), len(names) + len(EXTRA_FEATURES))
 
@@ -139,22 +148,26 @@ class Spectral:
 
     def features(self, window: Rows) -> Rows:
         """float32[1, channels x (bands + 4)], channel by channel."""
-        rows = np.ascontiguousarray(window.T)
-        rows -= rows.mean(axis=1, keepdims=True)
-        segments = sliding_window_view(rows, self._length, axis=1)[:, :: self._hop]
+        rows, bands = self._rows, self._bands
+        per_row, per_band = self._inverse
+        rows[:] = window.T
+        rows -= np.add.reduce(rows, axis=1, keepdims=True) * per_row
+        spectrum = np.fft.rfft(np.multiply(self._segments, self._hann, out=self._tapered))
         # Real and imaginary parts side by side: their squares sum to the power.
-        parts = np.fft.rfft(segments * self._hann).astype(np.complex64, copy=False).view(np.float32)
-        pooled = (np.einsum("csk,csk->ck", parts, parts) @ self._pool) * self._density
-        logs = np.log10(pooled + POWER_FLOOR)
-        bands, velocity = logs[:, :-1], 0.5 * logs[:, -1:]
-        level = bands.mean(axis=1, keepdims=True)
+        parts = spectrum.astype(np.complex64, copy=False).view(np.float32)
+        logs = np.log10(np.einsum("csk,csk->ck", parts, parts) @ self._pool + POWER_FLOOR)
+        level = np.add.reduce(logs[:, :bands], axis=1) * per_band
         squares = np.square(rows)
-        variance = squares.mean(axis=1, keepdims=True) + VARIANCE_FLOOR
-        fourth = np.einsum("cn,cn->c", squares, squares)[:, None] / rows.shape[1]
-        kurtosis = np.log10(fourth / variance**2 + RATIO_FLOOR)
-        crest = 0.5 * np.log10(squares.max(axis=1, keepdims=True) / variance + RATIO_FLOOR)
-        features: Rows = np.hstack([bands - level, level, velocity, kurtosis, crest])
-        return features.reshape(1, -1).astype(np.float32, copy=False)
+        variance = np.add.reduce(squares, axis=1) * per_row + VARIANCE_FLOOR
+        fourth = np.einsum("cn,cn->c", squares, squares) * per_row
+        features = np.empty((len(rows), bands + len(EXTRA_FEATURES)), np.float32)
+        features[:, :bands] = logs[:, :bands] - level[:, None]
+        features[:, bands] = level
+        features[:, bands + 1] = 0.5 * logs[:, bands]
+        features[:, bands + 2] = np.log10(fourth / variance**2 + RATIO_FLOOR)
+        crest = np.maximum.reduce(squares, axis=1) / variance
+        features[:, bands + 3] = 0.5 * np.log10(crest + RATIO_FLOOR)
+        return features.reshape(1, -1)
 
 
 def _band_edges(spec: SpectralFrontEnd, bin_hz: float) -> list[int]:
@@ -167,11 +180,9 @@ def _band_edges(spec: SpectralFrontEnd, bin_hz: float) -> list[int]:
     return [edge for edge in edges if edge < high] + [high]
 
 
-def _pooling(edges: list[int], bins: int, bin_hz: float) -> NDArray[np.float32]:
-    """[2 bins, bands + 1]: mean density of each band; last, mean square of the integrated signal.
-
-    Two equal rows a bin, for the squares of the real and of the imaginary part.
-    """
+def _pooling(edges: list[int], bins: int, bin_hz: float, density: float) -> NDArray[np.float32]:
+    """[2 bins, bands + 1]: squares to the mean density of each band; last, to the mean square of
+    the integrated signal. Two equal rows a bin, for the real and for the imaginary part."""
     pool = np.zeros((bins, len(edges)))
     for band, (first, end) in enumerate(pairwise(edges)):
         pool[first:end, band] = 1.0 / (end - first)
@@ -179,4 +190,4 @@ def _pooling(edges: list[int], bins: int, bin_hz: float) -> NDArray[np.float32]:
     low, high = VELOCITY_BAND_HZ
     inside = (frequency >= low) & (frequency <= high)
     pool[inside, -1] = bin_hz / (2 * np.pi * frequency[inside]) ** 2
-    return np.repeat(pool, 2, axis=0).astype(np.float32)
+    return np.repeat(density * pool, 2, axis=0).astype(np.float32)
