@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -34,20 +35,19 @@ def main() -> int:
     """0 whatever the figures are: they are reported, not judged."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*MODULES, []], help="only these")
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--json", action="store_true", help="a JSON object a row")
     args = parser.parse_args()
     progress, rows = Console(stderr=True), list[Row]()
     for name in args.names or MODULES:
         with progress.status(f"measuring {name}"):
             rows += importlib.import_module(f"tests.benchmarks.{name}").measure()
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n")
-    console = Console()
+        args.out.parent.mkdir(exist_ok=True)
+        args.out.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n")
     if args.json:
-        for row in rows:
-            console.file.write(json.dumps(row.as_dict()) + "\n")
+        sys.stdout.writelines(json.dumps(row.as_dict()) + "\n" for row in rows)
     else:
-        console.print(table(rows))
+        Console().print(table(rows))
     return 0
 
 
