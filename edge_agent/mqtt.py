@@ -94,7 +94,7 @@ class Publisher:
             # The subscriber first, the disk after: it is the same thread, so no acknowledgement
             # can come in between.
             mid = self._publish(session, message)
-            row_id = self._outbox.put(message)
+            row_id = self._outbox.put(message, sent=mid is not None)
             if mid is not None:
                 session.in_flight[mid] = row_id
                 self._sent_id = row_id

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import KeysView, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ FILE_NAME = "outbox.sqlite"
 ROW_BYTES = 400
 RETRY_SECONDS = 1.0
 # Deletions may wait for company: after a crash they cost a duplicate, never a loss.
-DELETE_DELAY_SECONDS = 1.0
+DELETE_SECONDS = 1.0
 # What can't be written waits in memory, and no more of it than this.
 MAX_UNSAVED = 5_000
 CLOSE_SECONDS = 10.0
@@ -168,22 +168,30 @@ class Outbox:
         self._changed = threading.Condition()
         self._unsaved: dict[int, Message] = {}
         self._done: set[int] = set()
-        self._closing = False
+        self._writing: KeysView[int] = {}.keys()
+        self._aged_id = 0
+        self._delete_due_s = 0.0
+        self._ordered = self._closing = False
         self.problem: str | None = None
         self.dropped_alerts = 0
         self.dropped_telemetry = 0
         self._thread = threading.Thread(target=self._write_forever, name="outbox", daemon=True)
         self._thread.start()
 
-    def put(self, message: Message) -> int:
-        """Takes a message; it is on disk a moment later (`flush` waits for that)."""
+    def put(self, message: Message, sent: bool = False) -> int:
+        """Takes a message; it is on disk a moment later (`flush` waits for that).
+
+        Telemetry that is already on its way (`sent`) may be acknowledged before anything is
+        written, and then it never is: that spares the card. Otherwise `tick` has it written.
+        """
         row_id = self._next_id
         self._next_id += 1
         with self._changed:
             if len(self._unsaved) >= MAX_UNSAVED:
                 self._forget_one()
             self._unsaved[row_id] = message
-            self._changed.notify_all()
+            if message.alert or not sent:
+                self._order()
         return row_id
 
     @property
@@ -194,8 +202,21 @@ class Outbox:
     def acknowledge(self, row_id: int) -> None:
         """The broker has it: the row goes, and is never given by `pending` again."""
         with self._changed:
-            self._done.add(row_id)
-            self._changed.notify_all()
+            if row_id in self._unsaved and row_id not in self._writing:
+                del self._unsaved[row_id]
+            else:
+                self._done.add(row_id)
+
+    def tick(self, now_s: float) -> None:
+        """Ten times a second or so: has written what nobody has acknowledged since the last."""
+        with self._changed:
+            oldest = next(iter(self._unsaved), None)
+            if oldest is not None and oldest <= self._aged_id:
+                self._order()
+            self._aged_id = self.last_id
+            if self._done and now_s >= self._delete_due_s:
+                self._delete_due_s = now_s + DELETE_SECONDS
+                self._order()
 
     def pending(self, after: int, limit: int) -> list[Row]:
         """The oldest unacknowledged rows behind the id `after`, written or not."""
@@ -226,6 +247,7 @@ class Outbox:
     def flush(self, timeout_seconds: float = CLOSE_SECONDS) -> bool:
         """Waits until all that was put or acknowledged is on disk; False if that took too long."""
         with self._changed:
+            self._order()
             return self._changed.wait_for(
                 lambda: not (self._unsaved or self._done), timeout_seconds
             )
@@ -257,18 +279,17 @@ class Outbox:
     def _write_forever(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._unsaved or self._done or self._closing)
-                if not self._unsaved and not self._closing:
-                    self._changed.wait_for(
-                        lambda: self._unsaved or self._closing, DELETE_DELAY_SECONDS
-                    )
+                self._changed.wait_for(lambda: self._ordered or self._closing)
+                self._ordered = False
                 done, unsaved = self._done.copy(), dict(self._unsaved)
+                self._writing = unsaved.keys()
                 if self._closing and not done and not unsaved:
                     return
             if not self._write(unsaved, done):
                 with self._changed:
                     if self._closing:
                         return
+                    self._ordered = True
                     self._changed.wait_for(lambda: self._closing, RETRY_SECONDS)
 
     def _write(self, unsaved: dict[int, Message], done: set[int]) -> bool:
@@ -284,10 +305,16 @@ class Outbox:
             for row_id in unsaved:
                 self._unsaved.pop(row_id, None)
             self._done -= done
+            self._writing = {}.keys()
             for row in dropped:
                 self._count_dropped(row.message)
             self._changed.notify_all()
         return True
+
+    def _order(self) -> None:
+        """Wakes the writer; the lock is held."""
+        self._ordered = True
+        self._changed.notify_all()
 
     def _forget_one(self) -> None:
         telemetry = (i for i, message in self._unsaved.items() if not message.alert)

@@ -30,6 +30,10 @@ class Ring:
         """Rows written and not released."""
         return max(self._head - self._tail, 0)
 
+    def missing(self, rows: int) -> int:
+        """Rows to be pushed until there are so many."""
+        return max(rows - (self._head - self._tail), 0)
+
     def push(self, rows: NDArray[np.float32]) -> None:
         """Appends rows; with more unreleased rows than `capacity` the oldest are lost, counted."""
         for start in range(0, len(rows), self.capacity):

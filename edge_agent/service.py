@@ -32,6 +32,9 @@ from firmware_bridge.link import Link
 EXIT_OK, EXIT_IO = 0, 74
 TICK_SECONDS = 0.1
 STATUS_SECONDS = 1.0
+# Waking up costs more than what there is to do: ports are read together while nobody waits.
+REST_SECONDS = 0.1
+MIN_REST_SECONDS = 0.002
 GOODBYE_SECONDS = 2.0
 
 
@@ -96,7 +99,17 @@ class Service:
                     self._received(sessions[board], event, monotonic())
                 else:
                     self._port_changed(sessions[board], event, monotonic())
+            rest_seconds = self._rest_seconds(monotonic(), due_s)
+            if rest_seconds > MIN_REST_SECONDS:
+                time.sleep(rest_seconds)
         return EXIT_OK
+
+    def _rest_seconds(self, now_s: float, due_s: float) -> float:
+        """How long the ports may fill up before anybody would notice."""
+        if not self._publisher.idle():
+            return 0.0
+        rests = (session.rest_seconds(now_s) for session in self._sessions.values())
+        return min(REST_SECONDS, due_s - now_s, *rests)
 
     def _received(self, session: BoardSession, chunk: bytes, now_s: float) -> None:
         for fact in session.received(chunk, now_s):
@@ -132,6 +145,7 @@ class Service:
             if session.changed:
                 self._settle(session)
         self._publisher.tick(now_s)
+        self._outbox.tick(now_s)
         self._reports.tick(now_s)
         if now_s >= self._status_due_s:
             self._status_due_s = now_s + STATUS_SECONDS

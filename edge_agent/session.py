@@ -6,16 +6,21 @@ Never: owns the port, lets one asset's failure reach another, says the same trou
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from edge_agent.assets import Asset
 from edge_agent.journal import Journal
-from edge_agent.pipeline import Fact
+from edge_agent.pipeline import Fact, Pipeline
 from edge_agent.recorder import Recorder
 from firmware_bridge.link import Event, Identified, Link, State, StateChanged
 from firmware_bridge.samples import Samples
+
+MAX_AHEAD_SECONDS = 0.005
+# A terminal holds 4 KiB: half of it may wait there.
+FILL_BYTES = 2048
 
 SamplesObserver: TypeAlias = Callable[[str, Samples], None]
 
@@ -38,6 +43,8 @@ class BoardSession:
         self.sessions = 0
         self._journal = journal
         self._routes: dict[int, tuple[Asset, ...]] = {}
+        self._due_s: dict[str, float] = {}
+        self._fill_seconds = math.inf
         self._trouble = ""
         self._complaint: str | None = None
 
@@ -54,10 +61,18 @@ class BoardSession:
         for event in self.link.feed(chunk, now_s):
             if type(event) is Samples:
                 for asset in self._routes.get(event.stream, ()):
-                    facts += self._judge(asset, event)
+                    facts += self._judge(asset, event, now_s)
             else:
                 self._note(event)
         return facts
+
+    def rest_seconds(self, now_s: float) -> float:
+        """How long nothing can come that somebody waits for: no window is complete before its
+        last sample was taken, so what comes until then may as well be read together."""
+        if self.link.waiting:
+            return 0.0
+        due_s = min(self._due_s.values(), default=math.inf)
+        return min(due_s - now_s, self._fill_seconds)
 
     def tick(self, now_s: float) -> None:
         """Ten times a second or so."""
@@ -80,12 +95,13 @@ class BoardSession:
         self.rest()
         self._complain(reason)
 
-    def _judge(self, asset: Asset, samples: Samples) -> list[Fact]:
-        assert asset.pipeline is not None  # only those are routed
+    def _judge(self, asset: Asset, samples: Samples, now_s: float) -> list[Fact]:
+        pipeline = asset.pipeline
+        assert pipeline is not None  # only those are routed
         if self._observe_samples:
             self._observe_samples(asset.name, samples)
         try:
-            return asset.pipeline.feed(samples)
+            facts = pipeline.feed(samples)
         except Exception as error:  # noqa: BLE001 - a bug in judging one asset must not end the others
             asset.fault = f"{type(error).__name__}: {error}"
             place = "".join(traceback.format_tb(error.__traceback__)[-1:]).strip()
@@ -94,8 +110,11 @@ class BoardSession:
                 stream: tuple(one for one in assets if one is not asset)
                 for stream, assets in self._routes.items()
             }
+            self._due_s.pop(asset.name, None)
             self.changed = True
             return []
+        self._due_s[asset.name] = _due_s(pipeline, samples, now_s)
+        return facts
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Identified):
@@ -123,6 +142,9 @@ class BoardSession:
 
     def _streaming(self) -> None:
         schema = self.link.schema
+        streams = schema.streams if schema else ()
+        bytes_a_second = sum(stream.rate_hz * stream.sample_bytes for stream in streams)
+        self._fill_seconds = FILL_BYTES / max(bytes_a_second, 1.0)
         self.sessions += 1
         self._trouble, self.changed = "", True
         for assets in self._routes.values():
@@ -135,6 +157,7 @@ class BoardSession:
         """No samples come: the assets are offline and the recording ends until they do."""
         if self.recorder:
             self.recorder.end()
+        self._due_s.clear()
         for asset in self.assets:
             self.changed = self.changed or asset.streaming
             asset.streaming = False
@@ -143,3 +166,14 @@ class BoardSession:
         if reason != self._trouble:
             self._trouble = reason
             self._journal.warning(f"board {self.name}: {reason}; trying again")
+
+
+def _due_s(pipeline: Pipeline, samples: Samples, now_s: float) -> float:
+    """When the last sample of the next window will have been taken, in host seconds; now, if the
+    board's time is not to be trusted because it is ahead of ours."""
+    end_s = samples.t0 + len(samples.values) / samples.rate_hz
+    if end_s > now_s + MAX_AHEAD_SECONDS:
+        return now_s
+    # Of the first row that is missing, all but one sample may be here already.
+    rows = (pipeline.windows.missing - 1) * pipeline.front_end.decimate + 1
+    return end_s + rows / samples.rate_hz

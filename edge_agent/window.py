@@ -39,6 +39,11 @@ class Windows:
         """Rows that were lost because nobody asked for windows in time."""
         return self._ring.overwritten
 
+    @property
+    def missing(self) -> int:
+        """Rows that the next window lacks."""
+        return self._ring.missing(self.length)
+
     def clear(self) -> None:
         """After a gap: the next window begins with the next row."""
         self._ring.clear()

@@ -91,6 +91,11 @@ class Link:
         self.unexpected_frames = 0
         self._reset_session()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer is due whose time of arrival matters."""
+        return self._pending is not None
+
     def opened(self, now_s: float) -> list[Event]:
         """The port is open, which may have reset the board: everything starts over."""
         counters = self.decoder.counters
