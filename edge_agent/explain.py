@@ -44,14 +44,15 @@ def afterwards(worst: Why) -> Why:
 
 def explain(score: Score, channels: tuple[str, ...], labels: tuple[str, ...]) -> Why:
     """The explanation of one score; `labels` name the features, empty where the channel does."""
-    order = np.argsort(score.by_channel)[::-1][:TOP_CHANNELS]
-    shares = tuple(ChannelShare(channels[i], round(float(score.by_channel[i]), 4)) for i in order)
+    by_channel, by_feature, by_step = score.by_channel, score.by_feature, score.by_step
+    order = np.argsort(by_channel)[::-1][:TOP_CHANNELS]
+    shares = tuple(ChannelShare(channels[i], round(float(by_channel[i]), 4)) for i in order)
     members = len(labels) // len(channels)
     first = int(order[0]) * members
-    feature = first + int(np.argmax(score.by_feature[first : first + members]))
+    feature = first + int(np.argmax(by_feature[first : first + members]))
     direction = "higher" if score.residual[feature] > 0 else "lower"
     label = labels[feature]
-    top_step = int(np.argmax(score.by_step))
+    top_step = int(np.argmax(by_step))
     what = f", mostly {label} {direction} than normal" if label else f", {direction} than normal"
     sentence = f"{shares[0].name} carries {shares[0].share:.0%} of the anomaly{what}"
-    return Why(shares, label, direction, top_step, float(score.by_step[top_step]), sentence)
+    return Why(shares, label, direction, top_step, float(by_step[top_step]), sentence)

@@ -21,28 +21,57 @@ Features = NDArray[np.float32]
 WORST_SCORE = 1e30
 
 
+class Levels(NamedTuple):
+    """What is normal for each feature and step, and which channel each feature belongs to."""
+
+    by_feature: NDArray[np.float64]
+    by_step: NDArray[np.float64]
+    membership: NDArray[np.float64]
+
+
 class Score(NamedTuple):
-    """One window's verdict. `value` is the mean squared error in scaled units. The shares sum to 1
-    and compare each error with its own normal 99 % level; `residual` is signed, in scaled units:
-    positive = more than the model expects."""
+    """One window's verdict. `value` is the mean squared error in scaled units, `residuals`
+    float64[steps, features] are signed: positive = more than the model expects.
+
+    The shares sum to 1 and compare each error with its own normal 99 % level. They are worked out
+    when they are asked for: most windows are normal, and nobody asks.
+    """
 
     t: float
     value: float
-    by_channel: NDArray[np.float64]
-    by_step: NDArray[np.float64]
-    by_feature: NDArray[np.float64]
-    residual: NDArray[np.float64]
+    residuals: NDArray[np.float64]
+    levels: Levels
+
+    @property
+    def by_feature(self) -> NDArray[np.float64]:
+        """Each feature's share."""
+        return _shares(np.square(self.residuals).mean(axis=0) / self.levels.by_feature)
+
+    @property
+    def by_channel(self) -> NDArray[np.float64]:
+        """Each channel's share: the sum of its features'."""
+        return self.by_feature @ self.levels.membership
+
+    @property
+    def by_step(self) -> NDArray[np.float64]:
+        """Each time step's share."""
+        return _shares(np.square(self.residuals).mean(axis=1) / self.levels.by_step)
+
+    @property
+    def residual(self) -> NDArray[np.float64]:
+        """Each feature's mean residual, signed."""
+        return np.asarray(self.residuals.mean(axis=0))
 
 
 class Scorer:
-    """Scaling, error and shares of one bundle; `channel_of` maps features to channels."""
+    """Scaling and error of one bundle; `channel_of` maps features to channels."""
 
     def __init__(self, scaler: Scaler, normal: NormalError, channel_of: NDArray[np.intp]) -> None:
         self._centre = np.asarray(scaler.centre, np.float32)
         self._inverse = np.float32(1.0) / np.asarray(scaler.scale, np.float32)
-        self._normal_by_feature = np.asarray(normal.by_feature)
-        self._normal_by_step = np.asarray(normal.by_step)
-        self._membership = np.equal.outer(channel_of, np.arange(channel_of.max() + 1)).astype(float)
+        membership = np.equal.outer(channel_of, np.arange(channel_of.max() + 1)).astype(float)
+        by_feature, by_step = np.asarray(normal.by_feature), np.asarray(normal.by_step)
+        self._levels = Levels(by_feature, by_step, membership)
 
     def scale(self, features: Features) -> Features:
         """What the model is fed: float32[steps, features] in scaled units."""
@@ -50,20 +79,10 @@ class Scorer:
 
     def score(self, t: float, scaled: Features, reconstruction: Features) -> Score:
         """The verdict on one window; `t` is its end."""
-        residual = scaled.astype(np.float64) - reconstruction
-        squared = np.square(residual)
-        error_by_feature = squared.mean(axis=0)
-        by_feature = _shares(error_by_feature / self._normal_by_feature)
-        value = float(error_by_feature.mean())
-        return Score(
-            t,
-            # Also for infinity and for infinity minus infinity: a score is always a number.
-            value if value < WORST_SCORE else WORST_SCORE,
-            by_feature @ self._membership,
-            _shares(squared.mean(axis=1) / self._normal_by_step),
-            by_feature,
-            residual.mean(axis=0),
-        )
+        residuals = np.subtract(scaled, reconstruction, dtype=np.float64)
+        value = float(np.einsum("sf,sf->", residuals, residuals)) / residuals.size
+        # Also for infinity and for infinity minus infinity: a score is always a number.
+        return Score(t, value if value < WORST_SCORE else WORST_SCORE, residuals, self._levels)
 
 
 def _shares(parts: NDArray[np.float64]) -> NDArray[np.float64]:
