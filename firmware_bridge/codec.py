@@ -23,6 +23,8 @@ MIN_DECODED_BYTES = 4 + CRC_BYTES
 MAX_DECODED_BYTES = MAX_BODY_BYTES + CRC_BYTES
 # COBS adds one byte for every started run of 254: 1024 becomes 1029.
 MAX_ENCODED_BYTES = MAX_DECODED_BYTES + MAX_DECODED_BYTES // 254 + 1
+# A chunk of nothing but delimiters becomes a list of empty pieces: so large may it be, 0.5 MB.
+SLICE_BYTES = 65_536
 # crc32(body || crc_le) of any intact frame (the residue of CRC-32/ISO-HDLC).
 CRC_RESIDUE = 0x2144DF1C
 
@@ -90,7 +92,13 @@ class Decoder:
     def bodies(self, chunk: bytes) -> list[bytes]:
         """Bodies with a good CRC, for a board that must answer requests it doesn't know."""
         self.counters.bytes += len(chunk)
-        pieces = (self._remainder + chunk).split(DELIMITER)
+        bodies: list[bytes] = []
+        for start in range(0, len(chunk), SLICE_BYTES):
+            self._take(chunk[start : start + SLICE_BYTES], bodies)
+        return bodies
+
+    def _take(self, part: bytes, bodies: list[bytes]) -> None:
+        pieces = (self._remainder + part).split(DELIMITER)
         self._remainder = pieces.pop()
         ended = bool(pieces)
         if pieces and (self._skipping or (self._syncing and not _is_intact(pieces[0]))):
@@ -98,14 +106,12 @@ class Decoder:
             del pieces[0]
             self._skipping = False
         self._syncing = self._syncing and not ended
-        bodies: list[bytes] = []
         for piece in pieces:
             if piece:
                 self._decode(piece, bodies)
         self._skipping = self._skipping or len(self._remainder) > MAX_ENCODED_BYTES
         if self._skipping:
             self._remainder = b""
-        return bodies
 
     def _decode(self, piece: bytes, bodies: list[bytes]) -> None:
         counters = self.counters

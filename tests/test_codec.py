@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from struct import Struct
 from zlib import crc32
 
@@ -277,3 +278,14 @@ def test_the_limits_of_the_protocol_are_those_of_the_code() -> None:
         f"The board stops streaming {HOST_SILENCE_SECONDS:.0f} s after",
     ):
         assert sentence in PROTOCOL
+
+
+@pytest.mark.parametrize("junk", [b"\x00", b"\x01", b"\xff", b"\x02\x01\x00", b"\x03abc"])
+def test_any_flood_is_decoded_in_a_bounded_space(junk: bytes) -> None:
+    flood = junk * (8_000_000 // len(junk))
+    decoder = Decoder()
+    tracemalloc.start()
+    decoder.feed(flood)
+    _kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8_000_000
