@@ -39,6 +39,9 @@ class Health(BaseModel):
     windows_per_s: float
     samples: int
     samples_lost: int
+    samples_lost_on_board: int
+    samples_lost_on_wire: int
+    samples_overwritten: int
     gaps: int
     episodes: int
     bytes: int
@@ -116,8 +119,11 @@ class HealthMeter:
 
     def measure(self, now_s: float) -> Health:
         """The numbers now; rates and maxima since the last call."""
-        counters = [asset.pipeline.counters for asset in self._assets if asset.pipeline]
-        decoders = [session.link.decoder.counters for session in self._sessions]
+        pipelines = [asset.pipeline for asset in self._assets if asset.pipeline]
+        counters = [pipeline.counters for pipeline in pipelines]
+        links = [session.link for session in self._sessions]
+        decoders = [link.decoder.counters for link in links]
+        streams = [one.counters for link in links for one in link.assemblers.values()]
         recorders = [session.recorder for session in self._sessions if session.recorder]
         windows = sum(c.windows for c in counters)
         rate = (windows - self._windows) / max(now_s - self._then_s, 1e-3)
@@ -133,6 +139,9 @@ class HealthMeter:
             windows_per_s=round(rate, 3),
             samples=sum(c.samples for c in counters),
             samples_lost=sum(c.samples_lost for c in counters),
+            samples_lost_on_board=sum(s.lost_on_board for s in streams),
+            samples_lost_on_wire=sum(s.lost_on_wire for s in streams),
+            samples_overwritten=sum(p.windows.overwritten for p in pipelines),
             gaps=sum(c.gaps for c in counters),
             episodes=sum(c.episodes for c in counters),
             bytes=sum(d.bytes for d in decoders),

@@ -102,6 +102,8 @@ def test_a_fault_gives_one_begin_and_one_end_and_says_where(
     assert state["state"] == "ok"
     assert health["boards_streaming"] == health["assets_online"] == 1
     assert health["samples_lost"] == health["frames_damaged"] == 0
+    assert health["samples_lost_on_board"] == health["samples_lost_on_wire"] == 0
+    assert health["samples_overwritten"] == 0
     assert health["windows"] > 4
     scores = [m for m in subscriber.messages if m.topic == f"{BASE}/pump/score"]
     assert 3 <= len(scores) <= 20
