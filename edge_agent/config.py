@@ -279,7 +279,8 @@ def _cross_checks(document: dict[str, Any]) -> list[tuple[KeyPath, str]]:
         if isinstance(name, str) and name not in boards:
             told = f"saw {name!r}, no such board; {did_you_mean(name, list(boards))}"
             found.append((("recorder", "boards"), told))
-    found += _recorder_checks(_table(document, "recorder"), len(boards))
+    if "recorder" in document:
+        found += _recorder_checks(_table(document, "recorder"), len(boards))
     return found + _mqtt_checks(_table(document, "mqtt"))
 
 

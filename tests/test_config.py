@@ -121,6 +121,11 @@ def test_bytes_that_are_no_text_are_told_with_their_line(tmp_path: Path) -> None
         load_config(file)
 
 
+def test_many_boards_without_a_recorder_need_no_room_for_one(tmp_path: Path) -> None:
+    more = "".join(f'[boards.more{i}]\nport = "more{i}.tty"\n' for i in range(40))
+    assert len(load(tmp_path, GOOD + more).boards) > 40
+
+
 def test_the_recorder_must_hold_two_segments_a_board(tmp_path: Path) -> None:
     recorder = '[recorder]\ndirectory = "r"\nlimit_bytes = 1_000_000\nsegment_bytes = 600_000\n'
     ((line, key, told),) = problems(tmp_path, GOOD + recorder)

@@ -14,6 +14,7 @@ from rich.table import Table
 from tests.benchmarks.row import Row
 
 MODULES = ("decoder", "agent_cpu", "latency", "memory", "scaling", "replay_speed")
+TABLE_CELLS = 130
 OUT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
 
@@ -47,7 +48,7 @@ def main() -> int:
     if args.json:
         sys.stdout.writelines(json.dumps(row.as_dict()) + "\n" for row in rows)
     else:
-        Console().print(table(rows))
+        Console(width=max(Console().width, TABLE_CELLS)).print(table(rows))
     return 0
 
 

@@ -111,4 +111,6 @@ def cpu_share(process: psutil.Process, warm_up_seconds: float, seconds: float) -
     before = process.cpu_times()
     time.sleep(seconds)
     after = process.cpu_times()
+    if process.status() == psutil.STATUS_ZOMBIE:
+        raise RuntimeError("the agent has ended: its cost is nothing")
     return (after.user + after.system - before.user - before.system) / seconds
