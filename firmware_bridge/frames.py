@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 from struct import Struct
 from struct import error as StructError
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 HEAD = Struct("<BBH")
 REPLY = 0x80
@@ -310,7 +310,7 @@ def to_body(frame: Frame) -> bytes:
     layout = _BY_FRAME[type(frame)]
     head = HEAD.pack(layout.code, frame[0], frame[1])
     if layout.has_tail:
-        return head + layout.fields.pack(*frame[2:-1]) + frame[-1]  # type: ignore[operator]
+        return head + layout.fields.pack(*frame[2:-1]) + cast(bytes, frame[-1])
     return head + layout.fields.pack(*frame[2:])
 
 
@@ -326,10 +326,11 @@ def from_body(body: bytes) -> Frame:
         raise ValueError(f"{layout.frame.__name__} of {len(body)} bytes: {short}") from None
     end = HEAD.size + layout.fields.size
     if layout.has_tail:
-        return layout.frame(stream, seq, *fields, body[end:])  # type: ignore[no-any-return]
-    if len(body) != end:
+        fields += (body[end:],)
+    elif len(body) != end:
         raise ValueError(f"{layout.frame.__name__} has {len(body)} bytes, expected {end}")
-    return layout.frame(stream, seq, *fields)  # type: ignore[no-any-return]
+    frame: Frame = layout.frame(stream, seq, *fields)
+    return frame
 
 
 def is_from_board(frame: Frame) -> bool:

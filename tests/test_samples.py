@@ -21,7 +21,7 @@ def batch(seq: int, first_index: int, fmt: str = "<i2", **changes: object) -> Da
     """Ten rows whose raw numbers are 0, 1, 2..."""
     payload = np.arange(20).astype(fmt).tobytes()
     data = Data(1, seq, first_index, first_index * 10_000, 10, TAG, 0, payload)
-    return data._replace(**changes)  # type: ignore[arg-type]
+    return data._replace(**changes)
 
 
 def take(assembler: Assembler, data: Data) -> Samples | None:

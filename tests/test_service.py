@@ -221,9 +221,9 @@ def test_several_boards_and_a_bundle_that_does_not_fit(
         programs.agent(config),
     ):
         for asset in ("pump", "twin", "mast"):
-            subscriber.until(lambda name=asset: subscriber.latest(f"{BASE}/{name}/score"), 60)  # type: ignore[misc]
+            subscriber.until(lambda name=asset: subscriber.latest(f"{BASE}/{name}/score"), 60)
         for asset in ("wrong", "typo", "none"):
-            subscriber.until(lambda name=asset: statuses(subscriber, name)[-1:] == ["refused"])  # type: ignore[misc]
+            subscriber.until(lambda name=asset: statuses(subscriber, name)[-1:] == ["refused"])
         subscriber.until(lambda: json.loads(subscriber.latest(f"{BASE}/health"))["windows"] > 8)
         about = json.loads(subscriber.latest(f"{BASE}/info"))
     log = config.with_suffix(".log").read_text()

@@ -114,7 +114,7 @@ def main(folder: Path) -> None:
 
 
 def _callbacks(keras: Any, settings: TrainSettings) -> list[Any]:
-    class Tell(keras.callbacks.Callback):  # type: ignore[misc]
+    class Tell(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
             line = {"epoch": epoch + 1, "loss": logs["loss"], "val_loss": logs["val_loss"]}
             sys.stdout.write(json.dumps({key: float(value) for key, value in line.items()}) + "\n")

@@ -64,7 +64,7 @@ def read_only(paths: list[str], seconds: float, bundle: Path | None) -> float:
             pending += len(chunk)
             if pending >= bytes_a_window:
                 pending -= bytes_a_window
-                interpreter.invoke()  # type: ignore[attr-defined, union-attr]
+                interpreter.invoke()
     return (time.process_time() - (cpu or 0.0)) / seconds
 
 
@@ -101,7 +101,7 @@ def standing_still(bundle: Path) -> float:
     import psutil
 
     interpreter, _ = bare_invoke(bundle)
-    interpreter.invoke()  # type: ignore[attr-defined]
+    interpreter.invoke()
     return float(psutil.Process().memory_info().rss)
 
 

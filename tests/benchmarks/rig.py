@@ -22,9 +22,7 @@ START_SECONDS = 20.0
 def python(*arguments: str, **options: object) -> subprocess.Popen[str]:
     """A child of this interpreter in the repository."""
     command = [sys.executable, *arguments]
-    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, **options
-    )
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, **options)
 
 
 def floor(what: str, *arguments: str) -> float:
