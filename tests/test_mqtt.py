@@ -167,7 +167,8 @@ def test_a_clean_end_does_not_wake_the_last_will(agent: Agent, subscriber: Subsc
     agent.publisher.tell(Message("gw/status", b"stopped", retain=True))
     agent.until(lambda: agent.publisher.idle())
     agent.publisher.close()
-    time.sleep(0.3)
+    subscriber.until(lambda: subscriber.latest("gw/status") == "stopped")
+    time.sleep(0.3)  # time for the last will, which must not come
     statuses = [m.payload for m in subscriber.messages if m.topic == "gw/status"]
     assert statuses == [b"online", b"stopped"]
 
