@@ -10,7 +10,7 @@ run this very class.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -71,10 +71,6 @@ class PipelineCounters:
     gaps: int = 0
     samples_lost: int = 0
     episodes: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """The counters by name, for health messages."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class Pipeline:

@@ -8,7 +8,7 @@ Never: raises for bad bytes (they are counted), keeps more than one frame's rema
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from zlib import crc32
 
 from cobs.cobs import DecodeError
@@ -59,10 +59,6 @@ class DecoderCounters:
     def damaged(self) -> int:
         """Pieces between delimiters that did not become a frame."""
         return self.bad_cobs + self.bad_crc + self.bad_frame + self.oversize
-
-    def as_dict(self) -> dict[str, int]:
-        """The counters by name, for health messages."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class Decoder:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Any, TypeAlias, TypeGuard
 
 from firmware_bridge.codec import Decoder
@@ -94,11 +95,11 @@ def _write_totals(
 ) -> None:
     streams = {
         assembler.schema.name: {
-            "rate_hz": round(assembler.rate_hz, 3), **assembler.counters.as_dict()
+            "rate_hz": round(assembler.rate_hz, 3), **asdict(assembler.counters)
         }
         for assembler in assemblers.values()
     }  # fmt: skip
-    totals = {"wire": decoder.counters.as_dict(), "streams": streams, "problem": problem}
+    totals = {"wire": asdict(decoder.counters), "streams": streams, "problem": problem}
     if as_json:
         write(json.dumps({"totals": totals}) + "\n")
         return

@@ -7,7 +7,7 @@ Never: bridges a gap, uses arrival times, raises for what a board sends.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -65,10 +65,6 @@ class StreamCounters:
     not_finite: int = 0
     clipped_batches: int = 0
     sensor_errors: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """The counters by name, for health messages."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class Assembler:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tracemalloc
+from dataclasses import asdict
 from struct import Struct
 from zlib import crc32
 
@@ -124,7 +125,7 @@ def test_bytes_behind_and_before_a_frame_do_no_harm(case: dict) -> None:
 def test_damage_has_its_own_counter_and_the_next_frame_lives(case: dict, chunk: int) -> None:
     frames, decoder = decoded(bytes.fromhex(case["wire"]) + DATA, chunk)
     assert [type(frame) for frame in frames] == [Data]
-    counters = decoder.counters.as_dict()
+    counters = asdict(decoder.counters)
     assert counters[case["counter"]] == 1
     assert decoder.counters.damaged == 1
     assert counters["frames"] == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,7 +42,7 @@ def test_a_gap_empties_the_window_and_is_told() -> None:
     assert gap == Gap("pump", 0.12, 3, "samples lost")
     (judgement,) = pipeline.feed(samples(21, np.zeros((1, 2))))
     assert judgement.window_start == pytest.approx(0.12)
-    assert pipeline.counters.as_dict() == {
+    assert asdict(pipeline.counters) == {
         "samples": 19, "windows": 1, "gaps": 1, "samples_lost": 3, "episodes": 0,
     }  # fmt: skip
 
