@@ -8,6 +8,7 @@ name inside the archive, runs the model.
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -46,7 +47,7 @@ def read_bundle(path: Path, keys: tuple[str, ...] = (), lowest_serial: int = 1) 
     if size > MAX_BUNDLE_BYTES:
         raise BundleError(f"{path.name}: {size} bytes, a bundle has at most {MAX_BUNDLE_BYTES}")
     content = path.read_bytes()
-    members = _members(path)
+    members = _members(path, content)
     document, model = members[MANIFEST_NAME], members[MODEL_NAME]
     signature = members.get(SIGNATURE_NAME)
     if keys and (signature is None or not is_signed_by(keys, document, signature)):
@@ -64,10 +65,10 @@ def read_bundle(path: Path, keys: tuple[str, ...] = (), lowest_serial: int = 1) 
     return Bundle(manifest, model, hashlib.sha256(content).hexdigest(), signature is not None)
 
 
-def _members(path: Path) -> dict[str, bytes]:
+def _members(path: Path, content: bytes) -> dict[str, bytes]:
     """The members by name, sizes checked before a byte is unpacked."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             infos = archive.infolist()
             names = [info.filename for info in infos]
             unknown = sorted(set(names) - set(LIMIT_BYTES))
