@@ -25,7 +25,6 @@ Topic: TypeAlias = Annotated[str, Field(pattern=r"^[^+#/\x00$][^+#\x00]{0,199}$"
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=255)]
 Port: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Seconds: TypeAlias = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_inf_nan=False)]
-Whole: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
 
 MAX_CONFIG_BYTES = 1 << 20
 # These are topics of the gateway itself, directly under the base.

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
 MAX_CHANNELS = 16
 MAX_FEATURES = 4096
 MAX_WINDOW_SAMPLES = 1 << 20

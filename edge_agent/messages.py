@@ -13,7 +13,7 @@ Never: sends anything, keeps anything but the numbers of open episodes. Topics, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -24,7 +24,6 @@ from edge_agent.pipeline import AlarmEvent, Gap, Judgement
 
 AssetStatus: TypeAlias = Literal["online", "offline", "refused", "faulty"]
 GatewayStatus: TypeAlias = Literal["online", "stopped", "offline"]
-Numbers: TypeAlias = Mapping[str, int | float | str]
 
 NOT_REPLAYED, REPLAYED = b'"replayed":false', b'"replayed":true'
 

@@ -30,8 +30,8 @@ from firmware_bridge.frames import (
     Time,
     TimeRequest,
 )
-from firmware_bridge.samples import Assembler, Samples
-from firmware_bridge.schema import MAX_SCHEMA_BYTES, Schema, SchemaError, parse_schema
+from firmware_bridge.samples import Assembler, Samples, assemblers_for
+from firmware_bridge.schema import Schema, SchemaChunks, SchemaError
 
 RETRY_SECONDS = 0.25
 TRIES = 4
@@ -154,7 +154,7 @@ class Link:
     def _reset_session(self) -> None:
         self._out = bytearray()
         self._pending: _Pending | None = None
-        self._document = bytearray()
+        self._chunks = SchemaChunks()
         self._next_seq = 1
         self._pings = 0
         self._ping_s = self._stats_s = self._data_s = 0.0
@@ -218,33 +218,30 @@ class Link:
             self.board_stats = reply
 
     def _take_identify(self, reply: Identify, now_s: float, events: list[Event]) -> None:
-        fits = reply.offset == len(self._document) and reply.total <= MAX_SCHEMA_BYTES
-        if not fits or not reply.json:
-            events.append(self._enter(State.STALE, "IDENTIFY chunks do not join"))
-            return
-        self._document += reply.json
-        if len(self._document) < reply.total:
-            self._ask(IdentifyRequest(0, self._seq(), len(self._document)), now_s)
-            return
+        chunks = self._chunks
         try:
-            schema = parse_schema(bytes(self._document))
+            if not reply.json:
+                raise SchemaError("IDENTIFY chunks do not join: one of them is empty")
+            whole = chunks.add(reply.offset, reply.total, reply.schema_crc, reply.json)
         except SchemaError as error:
             events.append(self._enter(State.STALE, str(error)))
             return
-        self._accept(schema, now_s, events)
+        if whole is None:
+            self._ask(IdentifyRequest(0, self._seq(), chunks.received), now_s)
+        else:
+            self._accept(Identified(*whole), now_s, events)
 
-    def _accept(self, schema: Schema, now_s: float, events: list[Event]) -> None:
+    def _accept(self, identified: Identified, now_s: float, events: list[Event]) -> None:
+        schema = identified.schema
         if self.expected_uid and schema.uid != self.expected_uid:
             reason = f"board {schema.uid} answers, {self.expected_uid} is configured for this port"
             events.append(self._enter(State.STALE, reason))
             return
-        if self.schema is None or schema.crc != self.schema.crc:
-            follows = self.schema is not None
-            self.assemblers = {s.id: Assembler(s, schema.tag, follows) for s in schema.streams}
+        self.assemblers = assemblers_for(schema, self.schema, self.assemblers)
         self.schema = schema
         batch_seconds = max(s.batch / s.rate_hz for s in schema.streams)
         self._stale_seconds = max(MIN_STALE_SECONDS, STALE_BATCHES * batch_seconds)
-        events.append(Identified(schema, bytes(self._document)))
+        events.append(identified)
         events.append(self._enter(State.SYNCING, f"{schema.board} {schema.uid}"))
         self._ask(TimeRequest(0, self._seq(), 0), now_s)
 

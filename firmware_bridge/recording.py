@@ -19,14 +19,8 @@ from numpy.typing import NDArray
 from firmware_bridge.codec import Decoder, encode
 from firmware_bridge.frames import MAX_JSON_CHUNK_BYTES, Data, DataFlag, Frame, Identify, Status
 from firmware_bridge.link import Identified
-from firmware_bridge.samples import INDEX_MODULUS, Assembler, Samples
-from firmware_bridge.schema import (
-    MAX_SCHEMA_BYTES,
-    Schema,
-    SchemaError,
-    StreamSchema,
-    parse_schema,
-)
+from firmware_bridge.samples import INDEX_MODULUS, Assembler, Samples, assemblers_for
+from firmware_bridge.schema import Schema, SchemaChunks, SchemaError, StreamSchema
 
 PlaybackEvent: TypeAlias = Identified | Samples
 
@@ -52,7 +46,7 @@ class Playback:
             "no IDENTIFY frame found: a recording begins with the board's own description; "
             "is this a recording?"
         )
-        self._document = b""
+        self._chunks = SchemaChunks()
 
     def feed(self, chunk: bytes) -> list[PlaybackEvent]:
         """What `chunk` of the recording completes."""
@@ -75,31 +69,19 @@ class Playback:
 
     def _take_identify(self, reply: Identify) -> Identified | None:
         if reply.offset == 0:
-            self._document = b""
-        if reply.offset != len(self._document) or reply.total > MAX_SCHEMA_BYTES:
-            self.problem = "IDENTIFY chunks do not join: one of them is missing or damaged"
-            return None
-        self._document += reply.json
-        if len(self._document) < reply.total:
-            return None
-        document, self._document = self._document, b""
-        if crc32(document) != reply.schema_crc:
-            self.problem = "IDENTIFY chunks do not join: the CRC of the whole schema is wrong"
-            return None
+            self._chunks = SchemaChunks()
         try:
-            schema = parse_schema(document)
+            whole = self._chunks.add(reply.offset, reply.total, reply.schema_crc, reply.json)
         except SchemaError as error:
             self.problem = str(error)
             return None
-        self._accept(schema)
-        return Identified(schema, document)
-
-    def _accept(self, schema: Schema) -> None:
+        if whole is None:
+            return None
+        schema, document = whole
         self.problem = None
-        if self.schema is None or schema.crc != self.schema.crc:
-            follows = self.schema is not None
-            self.assemblers = {s.id: Assembler(s, schema.tag, follows) for s in schema.streams}
+        self.assemblers = assemblers_for(schema, self.schema, self.assemblers)
         self.schema = schema
+        return Identified(schema, document)
 
 
 def identify_chunk(document: bytes, offset: int, seq: int) -> Identify:

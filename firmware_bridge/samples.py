@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from firmware_bridge.clock import Line
 from firmware_bridge.frames import Data, DataFlag
-from firmware_bridge.schema import StreamSchema
+from firmware_bridge.schema import Schema, StreamSchema
 
 Values: TypeAlias = NDArray[np.float32]
 
@@ -65,6 +65,16 @@ class StreamCounters:
     not_finite: int = 0
     clipped_batches: int = 0
     sensor_errors: int = 0
+
+
+def assemblers_for(
+    schema: Schema, before: Schema | None, assemblers: dict[int, Assembler]
+) -> dict[int, Assembler]:
+    """The assemblers of a board that has identified itself; if it said the same before, those."""
+    if before is not None and schema.crc == before.crc:
+        return assemblers
+    follows = before is not None
+    return {stream.id: Assembler(stream, schema.tag, follows) for stream in schema.streams}
 
 
 class Assembler:

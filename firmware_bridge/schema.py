@@ -105,6 +105,30 @@ def parse_schema(document: bytes) -> Schema:
     )
 
 
+class SchemaChunks:
+    """Joins the chunks of IDENTIFY, for a live board and for a recording of one."""
+
+    def __init__(self) -> None:
+        self._document = b""
+
+    @property
+    def received(self) -> int:
+        """Where the next chunk must begin."""
+        return len(self._document)
+
+    def add(self, offset: int, total: int, crc: int, chunk: bytes) -> tuple[Schema, bytes] | None:
+        """The schema and its bytes once they are whole, None until then. Raises `SchemaError`."""
+        if offset != len(self._document) or total > MAX_SCHEMA_BYTES:
+            raise SchemaError("IDENTIFY chunks do not join: one of them is missing or damaged")
+        self._document += chunk
+        if len(self._document) < total:
+            return None
+        document, self._document = self._document, b""
+        if crc32(document) != crc:
+            raise SchemaError("IDENTIFY chunks do not join: the CRC of the whole schema is wrong")
+        return parse_schema(document), document
+
+
 def write_schema(board: str, uid: str, firmware: str, streams: tuple[StreamSchema, ...]) -> bytes:
     """The JSON a board sends; `parse_schema` reads it back."""
     return json.dumps(
