@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from zlib import crc32
 
 import numpy as np
 import pytest
 
 from firmware_bridge.board import SimulatedBoard
 from firmware_bridge.codec import Decoder, encode
-from firmware_bridge.frames import Data, DataFlag, Identify, StopRequest
+from firmware_bridge.frames import MAX_JSON_CHUNK_BYTES, Data, DataFlag, Identify, StopRequest
 from firmware_bridge.hostile import HostileWire
 from firmware_bridge.link import Event, Identified, Link, State, StateChanged
 from firmware_bridge.samples import Samples
@@ -162,6 +163,26 @@ def test_another_board_on_the_port_is_refused_in_words():
     assert UID in reason
     assert "another is configured" in reason
     assert not bench.samples
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schema_crc": 1}, "the CRC of the whole schema is wrong"),
+        ({"offset": 1}, "missing or damaged"),
+        ({"total": 9000}, "missing or damaged"),
+        ({"json": b""}, "one of them is empty"),
+    ],
+)
+def test_a_description_that_does_not_join_is_refused_in_words(changes, words):
+    link = Link()
+    link.opened(0.0)
+    document = board_document(UID, (ACCEL,))
+    reply = Identify(0, 1, 0, 0, len(document), crc32(document), document)
+    assert len(document) <= MAX_JSON_CHUNK_BYTES
+    (event,) = link.feed(encode(reply._replace(**changes)), 0.1)
+    assert event.state is State.STALE
+    assert words in event.reason
 
 
 def test_no_reply_is_stale_after_four_tries():
