@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := firmware_bridge edge_agent converter
+FIRMWARE := firmware_bridge/firmware
+FUZZ_SECONDS ?= 600
 
-.PHONY: demo test check bench default-bundles clean packages-test packages-demo
+.PHONY: demo test check bench fuzz fuzz-node fuzz-decoder default-bundles clean \
+  packages-test packages-demo packages-fuzz
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/edge-agent demo
@@ -21,6 +23,21 @@ check: $(VENV)/dev.stamp
 bench: packages-test $(VENV)/dev.stamp
 	$(BIN)/python -m tests.benchmarks
 
+# Both decoders under a coverage-guided fuzzer, FUZZ_SECONDS each; `make -j2 fuzz` does both at once.
+fuzz: fuzz-node fuzz-decoder
+
+fuzz-node: packages-fuzz
+	$(MAKE) -C $(FIRMWARE) fuzz
+	@mkdir -p build/fuzz/node
+	build/firmware/fuzz_node -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -print_final_stats=1 \
+	  -artifact_prefix=build/fuzz/ build/fuzz/node tests/fuzz/corpus/node
+
+fuzz-decoder: $(VENV)/dev.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	@mkdir -p build/fuzz/decoder
+	$(BIN)/python -m tests.fuzz.decoder -max_total_time=$(FUZZ_SECONDS) -max_len=2048 \
+	  -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/decoder tests/fuzz/corpus/decoder
+
 default-bundles: $(VENV)/dev.stamp
 	$(BIN)/edge-converter default-bundles --out edge_agent/default_bundle
 
@@ -32,7 +49,11 @@ packages-demo:
 	@sh tests/packages.sh $(PYTHON) python3-venv
 
 packages-test:
-	@sh tests/packages.sh $(PYTHON) python3-venv mosquitto mosquitto-clients systemd
+	@sh tests/packages.sh $(PYTHON) python3-venv mosquitto mosquitto-clients systemd \
+	  gcc libc6-dev gcc-arm-none-eabi qemu-system-arm
+
+packages-fuzz:
+	@sh tests/packages.sh $(PYTHON) python3-venv clang libc6-dev
 
 $(BIN)/pip: | packages-demo
 	$(PYTHON) -m venv $(VENV)

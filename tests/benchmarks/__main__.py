@@ -13,7 +13,9 @@ from rich.table import Table
 
 from tests.benchmarks.row import Row
 
-MODULES = ("decoder", "agent_cpu", "latency", "memory", "scaling", "replay_speed")
+MODULES = (
+    "decoder", "agent_cpu", "latency", "memory", "scaling", "replay_speed", "firmware",
+)  # fmt: skip
 TABLE_CELLS = 130
 OUT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
