@@ -141,12 +141,18 @@ static void add_row(struct sampler *sampler, uint8_t place, const int16_t row[CH
         enqueue(sampler, stream);
 }
 
+/* What is there goes as it is. */
+static void flush(struct sampler *sampler, struct stream *stream)
+{
+    if (stream->slot != NO_SLOT)
+        enqueue(sampler, stream);
+}
+
 /* Rows are missing in front of `count` new ones: a batch must not reach across. How many, only
  * the clock can tell. */
 static void skip_gap(struct sampler *sampler, struct stream *stream, size_t count, uint64_t now_us)
 {
-    if (stream->slot != NO_SLOT)
-        enqueue(sampler, stream);
+    flush(sampler, stream);
     stream->gap = false;
     stream->mark |= FLAG_GAP;
     sampler->trouble_us = now_us;
@@ -236,6 +242,7 @@ static void read_stream(struct sampler *sampler, uint8_t place, uint64_t now_us)
         return;
     size_t count = stream->sensor->driver->read(stream->sensor, now_us, rows, &flags);
     if (flags & FLAG_BUS_ERROR) {
+        flush(sampler, stream);
         stream->mark |= FLAG_BUS_ERROR;
         stream->retry_us = now_us + RETRY_US;
         sampler->trouble_us = now_us;

@@ -7,7 +7,6 @@ enum adxl345_register {
     DEVID = 0x00,
     BW_RATE = 0x2C,
     POWER_CTL = 0x2D,
-    INT_SOURCE = 0x30,
     DATA_FORMAT = 0x31,
     DATAX0 = 0x32,
     FIFO_CTL = 0x38,
@@ -19,7 +18,6 @@ enum {
     DEVICE_ID = 0xE5,
     STANDBY = 0x00,  /* POWER_CTL */
     MEASURE = 0x08,
-    OVERRUN = 0x01,  /* INT_SOURCE */
     FULL_16G = 0x0B, /* DATA_FORMAT: full resolution, +-16 g, right-justified */
     SELF_TEST = 0x80,
     STREAM = 0x80,   /* FIFO_CTL; 0 is bypass, which empties the FIFO */
@@ -86,26 +84,6 @@ static uint8_t fifo_setting(uint32_t millihertz)
     return (uint8_t)(STREAM | watermark(millihertz));
 }
 
-/* Whatever the chip was doing, it now measures into an empty FIFO. Settings are read back: a chip
- * on SPI doesn't acknowledge. */
-static bool configure(const struct sensor *sensor, uint32_t millihertz, uint8_t format)
-{
-    const uint8_t settings[][2] = {
-        {POWER_CTL, STANDBY},        {BW_RATE, rate_code(millihertz)},
-        {DATA_FORMAT, format},       {FIFO_CTL, BYPASS},
-        {FIFO_CTL, fifo_setting(millihertz)}, {POWER_CTL, MEASURE},
-    };
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-        if (!write_register(sensor, settings[i][0], settings[i][1]))
-            return false;
-    uint8_t rate_power[2], seen_format, seen_fifo;
-    return read_registers(sensor, BW_RATE, rate_power, sizeof rate_power)
-        && read_registers(sensor, DATA_FORMAT, &seen_format, 1)
-        && read_registers(sensor, FIFO_CTL, &seen_fifo, 1)
-        && rate_power[0] == rate_code(millihertz) && rate_power[1] == MEASURE
-        && seen_format == format && seen_fifo == fifo_setting(millihertz);
-}
-
 /* FIFO_CTL in front of FIFO_STATUS must still be what was set. It isn't on a chip that has lost
  * power, nor on a line that is stuck. */
 static bool fifo_level(const struct sensor *sensor, uint32_t millihertz, uint8_t *level)
@@ -117,19 +95,40 @@ static bool fifo_level(const struct sensor *sensor, uint32_t millihertz, uint8_t
     return control_status[0] == fifo_setting(millihertz) && *level <= FIFO_ROWS;
 }
 
-/* The oldest row of the FIFO. In one burst: any other way loses part of it. */
-static bool take_row(const struct sensor *sensor, int16_t row[CHANNELS])
+/* Whatever the chip was doing, it now measures into an empty FIFO. All is read back: nobody
+ * acknowledges on SPI. */
+static bool configure(const struct sensor *sensor, uint32_t millihertz, uint8_t format)
 {
-    uint8_t data[CHANNELS * 2];
+    const uint8_t settings[][2] = {
+        {POWER_CTL, STANDBY}, {BW_RATE, rate_code(millihertz)},
+        {DATA_FORMAT, format}, {FIFO_CTL, BYPASS},
+        {FIFO_CTL, fifo_setting(millihertz)},
+    };
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        if (!write_register(sensor, settings[i][0], settings[i][1]))
+            return false;
+    uint8_t rate_power[2], seen_format, level;
+    return fifo_level(sensor, millihertz, &level) && level == 0
+        && read_registers(sensor, DATA_FORMAT, &seen_format, 1) && seen_format == format
+        && write_register(sensor, POWER_CTL, MEASURE)
+        && read_registers(sensor, BW_RATE, rate_power, sizeof rate_power)
+        && rate_power[0] == rate_code(millihertz) && rate_power[1] == MEASURE;
+}
+
+/* The oldest row of the FIFO. In one burst: any other way loses part of it. FIFO_CTL comes behind
+ * it and tells the row of a chip from that of a line which is stuck, -1 or 0 on all axes. */
+static bool take_row(const struct sensor *sensor, uint32_t millihertz, int16_t row[CHANNELS])
+{
+    uint8_t data[CHANNELS * 2 + 1];
     if (!read_registers(sensor, DATAX0, data, sizeof data))
         return false;
+    bool fine = data[CHANNELS * 2] == fifo_setting(millihertz);
     for (size_t i = 0; i < CHANNELS; i++) {
         row[i] = (int16_t)get_u16(data + 2 * i);
         /* 13 bits with their sign: what is beyond was damaged on its way. */
-        if (row[i] < -4096 || row[i] > 4095)
-            return false;
+        fine = fine && row[i] >= -4096 && row[i] <= 4095;
     }
-    return true;
+    return fine;
 }
 
 static bool adxl345_probe(struct sensor *sensor)
@@ -158,7 +157,7 @@ static size_t failed(uint8_t *flags)
 static size_t adxl345_read(struct sensor *sensor, uint64_t now_us, int16_t rows[][CHANNELS],
                            uint8_t *flags)
 {
-    uint8_t level, source;
+    uint8_t level;
     if (now_us < sensor->due_us)
         return 0;
     sensor->due_us = now_us + LOOK_US;
@@ -166,16 +165,14 @@ static size_t adxl345_read(struct sensor *sensor, uint64_t now_us, int16_t rows[
         return failed(flags);
     if (level < watermark(sensor->rate_millihertz))
         return 0;
-    /* Before the first row: reading data clears the bit. A row that came since INT_SOURCE was read
-     * can only have pushed one out if the FIFO was full, and that counts as a gap by itself. */
-    if (!read_registers(sensor, INT_SOURCE, &source, 1))
-        return failed(flags);
-    if (level >= FIFO_ROWS || source & OVERRUN)
+    /* Full, so perhaps more than full. INT_SOURCE knows no better: outside of bypass mode its
+     * overrun bit is set when the FIFO is filled. */
+    if (level == FIFO_ROWS)
         *flags |= FLAG_GAP;
     for (uint8_t i = 0; i < level; i++) {
         if (i > 0)
             settle(sensor);
-        if (!take_row(sensor, rows[i]))
+        if (!take_row(sensor, sensor->rate_millihertz, rows[i]))
             return failed(flags);
     }
     return level;
@@ -195,7 +192,7 @@ static bool mean_rows(const struct sensor *sensor, uint8_t format, int16_t mean[
             && board->time_us(board->self) <= until_us;
         if (!fine || level == 0)
             continue;
-        fine = take_row(sensor, row);
+        fine = take_row(sensor, TEST_MILLIHERTZ, row);
         settle(sensor);
         for (int i = 0; i < CHANNELS && fine && seen >= TEST_SKIPPED; i++)
             sum[i] += row[i];

@@ -14,9 +14,7 @@ enum qmc5883l_register {
 
 enum {
     DRDY = 0x01, /* STATUS; reading any data register clears DRDY and DOR */
-    OVL = 0x02,
     DOR = 0x04,
-    STATUS_BITS = DRDY | OVL | DOR,
     STANDBY = 0x00,    /* CONTROL_1 */
     CONTINUOUS = 0x11, /* 512 samples a row, +-8 G; the rate is in bits 2 and 3 */
     NO_INTERRUPT = 0x01, /* CONTROL_2 */
@@ -99,8 +97,8 @@ static size_t qmc5883l_read(struct sensor *sensor, uint64_t now_us, int16_t rows
     sensor->due_us = now_us + LOOK_US;
     if (!read_registers(sensor, STATUS, status, sizeof status))
         return failed(flags);
-    /* A chip that lost power is in standby: CONTROL_1 says so before its silence does. */
-    if (status[0] & ~STATUS_BITS || status[CONTROL_1 - STATUS] != control(sensor))
+    /* It isn't any more on a chip that lost power, nor on a bus that is stuck. */
+    if (status[CONTROL_1 - STATUS] != control(sensor))
         return failed(flags);
     if (!(status[0] & DRDY))
         return ++sensor->position < SILENT_LOOKS ? 0 : failed(flags);
@@ -109,7 +107,7 @@ static size_t qmc5883l_read(struct sensor *sensor, uint64_t now_us, int16_t rows
     expect(sensor, now_us);
     if (status[0] & DOR)
         *flags |= FLAG_GAP;
-    /* OVL needs no word: a number out of range is then at the end of 16 bits, far over `clip`. */
+    /* OVL, bit 1, needs no word: a number out of range is then at the end of 16 bits, far over `clip`. */
     for (size_t i = 0; i < CHANNELS; i++)
         rows[0][i] = (int16_t)get_u16(data + 2 * i);
     return 1;

@@ -8,9 +8,16 @@
 /* A crystal needs 2 ms or so. A look at a register takes about 1 us of the 8 MHz at reset. */
 enum { LOOPS = 50000 };
 
-/* RM0008 section 7.2: the PLL's input and factor may change only while it is off. */
+/* RM0008 section 7.2: the PLL's input and factor may change only while it is off, and it may be off
+ * only while nothing runs on it; a bootloader may have left it on. */
 static bool run_on_pll(uint32_t source)
 {
+    RCC->CR |= RCC_CR_HSION;
+    if (!wait_for(&RCC->CR, RCC_CR_HSIRDY, LOOPS))
+        return false;
+    RCC->CFGR = 0;
+    if (!wait_without(&RCC->CFGR, RCC_CFGR_SWS, LOOPS))
+        return false;
     RCC->CR &= ~RCC_CR_PLLON;
     if (!wait_without(&RCC->CR, RCC_CR_PLLRDY, LOOPS))
         return false;

@@ -90,7 +90,7 @@ static void find_sensors(const struct identity *identity)
 }
 
 /* An interrupt that comes between the question and the sleep stays pending, and ends it: with
- * interrupts off the core wakes all the same (PM0056 section 2.5.3). */
+ * interrupts off the core wakes all the same (PM0056 section 2.5.2). */
 static void sleep(void)
 {
     interrupts_off();

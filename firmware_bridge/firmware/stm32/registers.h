@@ -14,6 +14,7 @@ struct rcc_registers {
 };
 #define RCC ((struct rcc_registers *)0x40021000u)
 #define RCC_CR_HSION (1u << 0)
+#define RCC_CR_HSIRDY (1u << 1)
 #define RCC_CR_HSEON (1u << 16)
 #define RCC_CR_HSERDY (1u << 17)
 #define RCC_CR_CSSON (1u << 19)

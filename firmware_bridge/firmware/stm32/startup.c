@@ -42,6 +42,8 @@ __attribute__((section(".vectors"), used)) const struct vectors vectors = {
 void reset_start(void)
 {
     bootloader_if_asked();
+    /* Behind a bootloader the table isn't where the chip looks for it. */
+    SCB_VTOR = (uint32_t)(uintptr_t)&vectors;
     memcpy(data_start, data_load, (size_t)((char *)data_end - (char *)data_start));
     memset(bss_start, 0, (size_t)((char *)bss_end - (char *)bss_start));
     main();
