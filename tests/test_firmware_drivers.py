@@ -1,70 +1,35 @@
-"""The real drivers against register models of their chips: what is read, in which order, and what
-they say when it goes wrong."""
+"""The real drivers against register models of their chips: which rows come, in which order, how
+old, and what is said when some are lost."""
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
-from firmware_bridge.frames import DataFlag
-from tests.firmware import (
-    Chip,
-    Driver,
-    Fault,
-    Harness,
-    Read,
-    Row,
-    fresh_harness,
-    signal_row,
+from tests.firmware import Chip, Driver, Fault, Harness, Read, Row, fresh_harness
+from tests.sensor_chips import (
+    ADXL,
+    CHIPS,
+    GAP,
+    HMC,
+    LASTING,
+    NUMBERS,
+    QMC,
+    flags,
+    is_run,
+    numbers,
+    restless,
 )
 
-GAP, BUS_ERROR = int(DataFlag.GAP), int(DataFlag.BUS_ERROR)
-ADXL, QMC, HMC = Driver.ADXL345, Driver.QMC5883L, Driver.HMC5883L
-CHIPS = {ADXL: Chip.ADXL345, QMC: Chip.QMC5883L, HMC: Chip.HMC5883L}
 SYNTHETIC = [Driver.SYNTHETIC_ACCEL, Driver.SYNTHETIC_MAG]
-NUMBERS = {signal_row(number): number for number in range(20_000)}
-LASTING = [Fault.ABSENT, Fault.BUS_ERROR, Fault.STUCK_HIGH, Fault.STUCK_LOW]
 ADXL_RATES_HZ = [100, 200, 400, 800, 1600, 3200]
-OLD_US = {  # at which age a row can be seen at the latest: looks are 1 ms apart, and cost time
-    ADXL: 150,
-    QMC: 1500,
-    HMC: 1500,
-}
+# How late a row may be seen: looks are 1 ms apart where there is no FIFO, and a look takes time.
+LATE_US = {ADXL: 150, QMC: 1500, HMC: 1500}
 
 
 @pytest.fixture
 def harness() -> Harness:
     """A new world."""
     return fresh_harness()
-
-
-def numbers(reads: list[Read]) -> list[int]:
-    """Which rows of the counting chip these are."""
-    return [NUMBERS[row] for read in reads for row in read.rows]
-
-
-def flags(reads: list[Read]) -> int:
-    """All that was said."""
-    said = 0
-    for read in reads:
-        said |= read.flags
-    return said
-
-
-def is_run(found: list[int]) -> bool:
-    """One after the other, none missing."""
-    return found == list(range(found[0], found[0] + len(found)))
-
-
-def restless(harness: Harness, driver: Driver, seconds: float, longest_us: int) -> list[Read]:
-    """Reads at random times, none later than `longest_us` after the one before."""
-    dice, found = random.Random(1), []
-    until_us = harness.time_us + int(seconds * 1e6)
-    while harness.time_us < until_us:
-        harness.time_us += dice.randint(20, longest_us)
-        found.append(harness.read(driver))
-    return found
 
 
 # What is there
@@ -157,7 +122,7 @@ def test_the_newest_row_of_a_read_is_less_than_a_period_old(harness: Harness, dr
             newest = NUMBERS[read.rows[-1]]
             # An HMC5883L measures when it is asked to; its rows have no time of their own.
             taken_us = begun_us + (newest - before + (driver is not HMC)) * period_us
-            assert read.time_us - taken_us < period_us + OLD_US[driver]
+            assert read.time_us - taken_us < period_us + LATE_US[driver]
         harness.stop(driver)
         harness.power_cycle(CHIPS[driver])
 
@@ -300,205 +265,6 @@ def test_what_is_out_of_range_is_at_the_end_of_it(
     clip = harness.about(driver).clip
     assert {row for read in found for row in read.rows} == {told}
     assert [value >= clip or value < -clip for value in told] == [True, True, False]
-
-
-# What goes wrong
-
-
-@pytest.mark.parametrize("transfer", [*range(1, 19), 40])
-@pytest.mark.parametrize("driver", CHIPS)
-def test_a_transfer_that_fails_gives_no_row(harness: Harness, driver: Driver, transfer: int):
-    """Whichever it is: the look, the status, a row in the middle of a burst."""
-    harness.start(driver)
-    before = harness.run(driver, 100, 1000)
-    harness.fault_once(CHIPS[driver], transfer)
-    during = harness.run(driver, 200, 1000)
-    (bad,) = [read for read in during if read.flags & BUS_ERROR]
-    assert bad.rows == []
-    assert all(row in NUMBERS for read in during for row in read.rows)
-    assert harness.start(driver)
-    after = harness.run(driver, 200, 1000)
-    assert flags(after) == 0
-    assert is_run(numbers(after))
-    assert numbers(after)[0] > numbers(before)[-1]
-
-
-@pytest.mark.parametrize("fault", [Fault.STUCK_HIGH, Fault.STUCK_LOW, Fault.GLITCH])
-@pytest.mark.parametrize("transfer", range(1, 12))
-def test_a_line_that_is_disturbed_gives_no_row(harness: Harness, transfer: int, fault: Fault):
-    """On SPI nobody acknowledges: a row of -1 or 0 would be as good as any."""
-    harness.start(ADXL)
-    harness.time_us += 20_000
-    harness.fault_once(Chip.ADXL345, transfer, fault)
-    bad = harness.read(ADXL)
-    assert bad.flags & BUS_ERROR
-    assert bad.rows == []
-
-
-@pytest.mark.parametrize("fault", LASTING)
-@pytest.mark.parametrize("driver", CHIPS)
-def test_a_chip_that_goes_is_missed_and_comes_back(harness: Harness, driver: Driver, fault: Fault):
-    """Silence isn't enough: a line that is stuck says that there is nothing new."""
-    harness.start(driver)
-    harness.run(driver, 100, 1000)
-    harness.fault(CHIPS[driver], fault)
-    gone = harness.run(driver, 150, 1000)
-    assert flags(gone) & BUS_ERROR
-    assert numbers(gone) == []
-    assert not harness.start(driver)
-    harness.fault(CHIPS[driver], Fault.WELL)
-    harness.power_cycle(CHIPS[driver])
-    assert harness.start(driver)
-    found = harness.run(driver, 200, 1000)
-    assert flags(found) == 0
-    assert is_run(numbers(found))
-    assert len(numbers(found)) >= 15
-
-
-@pytest.mark.parametrize("driver", [ADXL, QMC])
-def test_a_chip_that_lost_its_power_is_noticed(harness: Harness, driver: Driver):
-    """It answers, but it has forgotten what it was told: no rows for ever, or of another scale."""
-    harness.start(driver)
-    harness.run(driver, 100, 1000)
-    harness.power_cycle(CHIPS[driver])
-    found = harness.run(driver, 30, 1000)
-    assert found[0].flags == BUS_ERROR
-    assert numbers(found) == []
-
-
-def test_a_honeywell_without_power_loses_a_row_at_most(harness: Harness):
-    """What it begins with is what it was told: it goes on by itself."""
-    harness.start(HMC)
-    harness.run(HMC, 100, 1000)
-    harness.power_cycle(Chip.HMC5883L)
-    found = harness.run(HMC, 200, 1000)
-    assert is_run(numbers(found))
-    assert len(numbers(found)) >= 18
-
-
-@pytest.mark.parametrize("driver", [QMC, HMC])
-def test_a_measurement_that_does_not_end_is_noticed(harness: Harness, driver: Driver):
-    """A chip with the right settings and no rows would be silent for ever."""
-    harness.ppm(CHIPS[driver], -990_000)
-    harness.start(driver)
-    found = harness.run(driver, 100, 1000)
-    assert flags(found) & BUS_ERROR
-    assert numbers(found) == []
-
-
-@pytest.mark.parametrize("transfer", range(1, 10))
-def test_a_start_of_which_a_word_was_lost_has_no_old_rows(harness: Harness, transfer: int):
-    """On SPI the word is lost in silence: either it is missed, or it changes nothing."""
-    harness.start(ADXL, 800_000)
-    harness.time_us += 200_000
-    harness.registers(ADXL, 0, 1)  # the model catches up when it is spoken to
-    before = harness.chip(Chip.ADXL345).taken
-    harness.fault_once(Chip.ADXL345, transfer, Fault.STUCK_HIGH)
-    there = harness.start(ADXL, 3_200_000)
-    harness.fault_once(Chip.ADXL345, 0)
-    assert there is (transfer in (1, 3))  # it rested already, or had that range already
-    found = harness.run(ADXL, 200, 1000) if there else []
-    assert flags(found) == 0
-    assert len(numbers(found)) >= 620 * there
-    assert all(number >= before for number in numbers(found))
-    assert not there or is_run(numbers(found))
-
-
-@pytest.mark.parametrize("driver", CHIPS)
-def test_a_start_that_fails_says_so(harness: Harness, driver: Driver):
-    transfers = harness.chip(CHIPS[driver]).transfers
-    assert harness.start(driver)
-    for transfer in range(1, harness.chip(CHIPS[driver]).transfers - transfers + 1):
-        harness.fault_once(CHIPS[driver], transfer)
-        assert not harness.start(driver)
-
-
-# Self tests
-
-
-@pytest.mark.parametrize("ppm", [-50_000, 50_000])
-@pytest.mark.parametrize("driver", [ADXL, HMC])
-def test_a_good_chip_passes_its_self_test(harness: Harness, driver: Driver, ppm: int):
-    harness.still(CHIPS[driver], (100, -50, 256))
-    harness.ppm(CHIPS[driver], ppm)
-    begun_us = harness.time_us
-    test = harness.self_test(driver)
-    assert test is not None
-    assert test.passed == [True, True, True]
-    assert harness.time_us - begun_us < 250_000
-    assert test.delta == {ADXL: (300, -300, 500), HMC: (1263, 1263, 1176)}[driver]
-    # And then it measures as before: neither force nor another gain is left.
-    harness.start(driver)
-    found = harness.run(driver, 100, 1000)
-    assert {row for read in found for row in read.rows} == {(100, -50, 256)}
-
-
-@pytest.mark.parametrize("axis", range(3))
-@pytest.mark.parametrize("driver", [ADXL, HMC])
-def test_an_axis_that_does_not_move_fails_it(harness: Harness, driver: Driver, axis: int):
-    harness.still(CHIPS[driver], (0, 0, 256))
-    force = {ADXL: [300, -300, 500], HMC: [1160, 1160, 1080]}[driver]
-    force[axis] = 0
-    harness.self_test_force(CHIPS[driver], (force[0], force[1], force[2]))
-    test = harness.self_test(driver)
-    assert test is not None
-    assert test.passed == [other != axis for other in range(3)]
-
-
-def test_a_force_to_the_wrong_side_fails_it(harness: Harness):
-    harness.still(Chip.ADXL345, (0, 0, 256))
-    harness.self_test_force(Chip.ADXL345, (-300, 300, 2000))
-    test = harness.self_test(ADXL)
-    assert test is not None
-    assert test.passed == [False, False, False]
-
-
-@pytest.mark.parametrize("driver", [ADXL, HMC])
-def test_a_chip_that_never_ends_its_self_test_is_left(harness: Harness, driver: Driver):
-    harness.ppm(CHIPS[driver], -990_000)
-    begun_us = harness.time_us
-    assert harness.self_test(driver) is None
-    assert harness.time_us - begun_us < 250_000
-
-
-@pytest.mark.parametrize("fault", LASTING)
-@pytest.mark.parametrize("driver", [ADXL, HMC])
-def test_a_chip_that_is_gone_has_no_self_test(harness: Harness, driver: Driver, fault: Fault):
-    harness.fault(CHIPS[driver], fault)
-    begun_us = harness.time_us
-    assert harness.self_test(driver) is None
-    assert harness.time_us - begun_us < 250_000
-
-
-def test_after_a_self_test_the_chip_rests_without_its_force(harness: Harness):
-    for transfer in (0, 30):
-        for driver in (ADXL, HMC):
-            harness.fault_once(CHIPS[driver], transfer and 10)
-            assert (harness.self_test(driver) is None) is (transfer > 0)
-        accel, mag = (harness.chip(chip).registers for chip in (Chip.ADXL345, Chip.HMC5883L))
-        assert (accel[0x31], accel[0x2D]) == (0x0B, 0)
-        assert (mag[0], mag[1]) == (0x10, 0x20)
-    assert harness.chip(Chip.ADXL345).early_reads == 0
-
-
-# Registers
-
-
-@pytest.mark.parametrize(
-    ("driver", "first", "expected"),
-    [(ADXL, 0x00, b"\xe5"), (QMC, 0x0D, b"\xff"), (HMC, 0x0A, b"H43\0")],
-)
-def test_registers_are_what_the_chip_has(
-    harness: Harness, driver: Driver, first: int, expected: bytes
-):
-    harness.still(CHIPS[driver], (0, 0, 0))
-    assert harness.registers(driver, first, len(expected)) == expected
-    whole = harness.registers(driver, 0, 64)
-    assert whole is not None
-    assert whole[first : first + len(expected)] == expected
-    assert harness.registers(driver, 60, 5) is None
-    harness.fault(CHIPS[driver], Fault.BUS_ERROR)
-    assert harness.registers(driver, first, len(expected)) is None
 
 
 # Without a chip

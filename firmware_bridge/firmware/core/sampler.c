@@ -252,7 +252,9 @@ static void read_stream(struct sampler *sampler, uint8_t place, uint64_t now_us)
         return;
     if (stream->gap)
         skip_gap(sampler, stream, count, now_us);
-    bound_time(stream, count, now_us);
+    /* A full read has left rows behind: its newest is as old as those are many. */
+    if (count < SENSOR_MAX_ROWS)
+        bound_time(stream, count, now_us);
     for (size_t i = 0; i < count; i++)
         add_row(sampler, place, rows[i], now_us);
 }

@@ -51,8 +51,8 @@ struct sensor_driver {
     /* The chip rests. */
     void (*stop)(struct sensor *sensor);
 
-    /* The rows that are there at `now_us`, at most SENSOR_MAX_ROWS, oldest first; 0 if none. The
-     * newest was taken less than one period before `now_us`. `flags` gets GAP if rows were lost
+    /* The rows that are there at `now_us`, at most SENSOR_MAX_ROWS, oldest first; 0 if none. If
+     * they are fewer, the newest was taken less than one period before `now_us`. `flags` gets GAP if rows were lost
      * in front of these (also when it gives none), BUS_ERROR if the chip didn't answer. */
     size_t (*read)(struct sensor *sensor, uint64_t now_us, int16_t rows[][CHANNELS],
                    uint8_t *flags);

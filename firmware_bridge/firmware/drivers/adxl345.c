@@ -92,7 +92,7 @@ static bool fifo_level(const struct sensor *sensor, uint32_t millihertz, uint8_t
     if (!read_registers(sensor, FIFO_CTL, control_status, sizeof control_status))
         return false;
     *level = control_status[1] & 0x7F; /* bit 7 belongs to trigger mode, bit 6 is always 0 */
-    return control_status[0] == fifo_setting(millihertz) && *level <= FIFO_ROWS;
+    return control_status[0] == fifo_setting(millihertz) && *level <= SENSOR_MAX_ROWS;
 }
 
 /* Whatever the chip was doing, it now measures into an empty FIFO. All is read back: nobody
@@ -167,7 +167,7 @@ static size_t adxl345_read(struct sensor *sensor, uint64_t now_us, int16_t rows[
         return 0;
     /* Full, so perhaps more than full. INT_SOURCE knows no better: outside of bypass mode its
      * overrun bit is set when the FIFO is filled. */
-    if (level == FIFO_ROWS)
+    if (level >= FIFO_ROWS)
         *flags |= FLAG_GAP;
     for (uint8_t i = 0; i < level; i++) {
         if (i > 0)

@@ -107,7 +107,7 @@ static size_t qmc5883l_read(struct sensor *sensor, uint64_t now_us, int16_t rows
     expect(sensor, now_us);
     if (status[0] & DOR)
         *flags |= FLAG_GAP;
-    /* OVL, bit 1, needs no word: a number out of range is then at the end of 16 bits, far over `clip`. */
+    /* OVL, bit 1, needs no word: a number is then at the end of 16 bits, far beyond `clip`. */
     for (size_t i = 0; i < CHANNELS; i++)
         rows[0][i] = (int16_t)get_u16(data + 2 * i);
     return 1;

@@ -38,7 +38,7 @@ enum operation_code {
     OP_CHIP_SIGNAL = 0x1B,    /* chip u8, still u8, value 3 x i32 -> nothing */
     OP_CHIP_PPM = 0x1C,       /* chip u8, ppm i32, from its next start on -> nothing */
     OP_CHIP_SELF_TEST = 0x1D, /* chip u8, 3 x i32: numbers, or milligauss -> nothing */
-    OP_CHIP_STATE = 0x1E,     /* chip u8 -> transfers, rows taken, early FIFO reads u32, registers */
+    OP_CHIP_STATE = 0x1E,     /* chip u8 -> transfers, rows taken, early reads u32, registers */
 
     /* sensors.c: the drivers by themselves; a driver u8 comes first */
     OP_SENSOR_ABOUT = 0x20,     /* -> clip i16, id u8, count u8, millihertz u32..., texts */
@@ -46,7 +46,7 @@ enum operation_code {
     OP_SENSOR_START = 0x22,     /* millihertz u32 (0: as it is) -> there u8 */
     OP_SENSOR_STOP = 0x23,      /* -> nothing */
     OP_SENSOR_READ = 0x24,      /* -> flags u8, rows... */
-    OP_SENSOR_RUN = 0x25,       /* reads u32, step u32 us -> {time, flags u8, count u8, rows} each */
+    OP_SENSOR_RUN = 0x25,       /* reads u32, step u32 us -> {time, flags, count u8, rows}... */
     OP_SENSOR_SELF_TEST = 0x26, /* -> result u8 (2: has none), delta, low, high rows */
     OP_SENSOR_REGISTERS = 0x27, /* first u8, size u8 -> good u8, bytes */
 

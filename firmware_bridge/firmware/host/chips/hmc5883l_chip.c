@@ -24,10 +24,10 @@ enum {
 
 static void measure(struct hmc5883l_chip *chip, uint64_t now_ns)
 {
-    uint32_t times = 1u << (chip->registers[CONFIG_A] >> 5 & 3);
+    uint64_t all_ns = (uint64_t)MEASURE_NS << (chip->registers[CONFIG_A] >> 5 & 3);
     chip->registers[MODE] = SINGLE;
     chip->measuring = true;
-    chip->over_ns = now_ns + times * (uint64_t)MEASURE_NS * 1000000 / (uint64_t)(1000000 + chip->ppm);
+    chip->over_ns = now_ns + all_ns * 1000000 / (uint64_t)(1000000 + chip->ppm);
 }
 
 void hmc5883l_chip_power_on(struct hmc5883l_chip *chip, uint64_t now_ns)
