@@ -36,6 +36,7 @@ from firmware_bridge.frames import (
 )
 from firmware_bridge.recording import identify_frames, record
 from firmware_bridge.schema import parse_schema
+from tests.conftest import ROOT
 from tests.emulator import Host, build, emulator
 
 EVERYTHING = 0xFFFFFFFF
@@ -85,6 +86,9 @@ def test_the_image_is_within_its_limits() -> None:
     assert sizes["ram"][1] == 12288
     for used, limit in sizes.values():
         assert 4096 < used <= limit
+    # The README shows what was printed.
+    readme = (ROOT / "firmware_bridge" / "firmware" / "README.md").read_text()
+    assert all(line in readme for line in build().splitlines()[-2:])
 
 
 def test_it_says_what_it_is(host: Host) -> None:

@@ -8,12 +8,6 @@
 /* At 4.5 MHz a byte takes 1.8 us. */
 enum { BYTE_LOOPS = 1000 };
 
-/* ADXL345 data sheet, "Retrieving data from FIFO": after its data registers were read, a chip that
- * is read faster than at 1.6 MHz needs 5 us for the next entry. */
-enum { REST_US = 5, REST_LOOPS = 1000 };
-
-static uint64_t rested_us;
-
 void spi_start(void)
 {
     RCC->APB2ENR |= RCC_APB2ENR_SPI1EN;
@@ -35,8 +29,6 @@ static bool exchange(uint8_t out, uint8_t *in)
 
 bool spi_transfer(const uint8_t *out, size_t out_size, uint8_t *in, size_t in_size)
 {
-    for (uint32_t loops = REST_LOOPS; loops > 0 && time_us() < rested_us; loops--) {
-    }
     chip_select(true);
     bool answered = true;
     uint8_t ignored;
@@ -46,7 +38,5 @@ bool spi_transfer(const uint8_t *out, size_t out_size, uint8_t *in, size_t in_si
         answered = exchange(0, &in[i]);
     answered = wait_without(&SPI1->SR, SPI_SR_BSY, BYTE_LOOPS) && answered;
     chip_select(false);
-    /* One more, as the clock's last microsecond had begun already. */
-    rested_us = time_us() + REST_US + 1;
     return answered;
 }
