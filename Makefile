@@ -28,15 +28,15 @@ fuzz: fuzz-node fuzz-decoder
 
 fuzz-node: packages-fuzz
 	$(MAKE) -C $(FIRMWARE) fuzz
-	@mkdir -p build/fuzz/node
+	$(PYTHON) -m zipfile -e tests/fuzz/node.zip build/fuzz/node
 	build/firmware/fuzz_node -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -print_final_stats=1 \
-	  -artifact_prefix=build/fuzz/ build/fuzz/node tests/fuzz/corpus/node
+	  -artifact_prefix=build/fuzz/ build/fuzz/node
 
 fuzz-decoder: $(VENV)/dev.stamp
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
-	@mkdir -p build/fuzz/decoder
+	$(PYTHON) -m zipfile -e tests/fuzz/decoder.zip build/fuzz/decoder
 	$(BIN)/python -m tests.fuzz.decoder -max_total_time=$(FUZZ_SECONDS) -max_len=2048 \
-	  -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/decoder tests/fuzz/corpus/decoder
+	  -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/decoder
 
 default-bundles: $(VENV)/dev.stamp
 	$(BIN)/edge-converter default-bundles --out edge_agent/default_bundle

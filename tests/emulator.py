@@ -19,8 +19,8 @@ from firmware_bridge.codec import DELIMITER, Decoder, encode
 from firmware_bridge.frames import Data, Frame, Heartbeat, HeartbeatRequest, Request
 from firmware_bridge.port import Port
 from tests.conftest import ROOT
+from tests.firmware import make
 
-FIRMWARE = ROOT / "firmware_bridge" / "firmware"
 ELF = ROOT / "build" / "firmware" / "otolith-f103.elf"
 TOOLS = {"arm-none-eabi-gcc": "gcc-arm-none-eabi", "qemu-system-arm": "qemu-system-arm"}
 # netduino2 is an STM32F205 with USART2, USART3 and TIM2 where an F103 has them. Of the serial
@@ -86,12 +86,7 @@ def build() -> str:
     for tool, package in TOOLS.items():
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed (apt-get install {package})")
-    done = subprocess.run(
-        ["make", "--no-print-directory", "-C", FIRMWARE, "f103"],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return make("f103")
 
 
 @contextmanager

@@ -124,13 +124,13 @@ def rows_of(raw: bytes) -> list[Row]:
 
 
 @cache
-def build() -> str:
-    """The harness, made once a session; gives what make printed."""
+def make(target: str) -> str:
+    """A target of the firmware's Makefile, made once a session; gives what it printed."""
     for tool in ("gcc", "make"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed (apt-get install build-essential)")
     done = subprocess.run(
-        ["make", "--no-print-directory", "-C", FIRMWARE, "host"],
+        ["make", "--no-print-directory", "-C", FIRMWARE, target],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
@@ -144,7 +144,7 @@ class Harness:
     """
 
     def __init__(self) -> None:
-        build()
+        make("host")
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
