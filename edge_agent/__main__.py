@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _record(add("record", help="the wire of one board to a file"))
     _replay(add("replay", help="a recording through the model of a bundle"))
     _inspect(add("inspect", help="what a bundle is"))
+    _doctor(add("doctor", help="what is wrong with ports, boards and broker, and the cure"))
     _demo(add("demo", help="simulated boards, one fault, one alert"))
     return parser
 
@@ -89,6 +90,17 @@ def _inspect(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=commands.inspect)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--key", action="append", default=[], help="require a signature by it")
+    _json(parser)
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=commands.doctor)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", type=Path, metavar="F", help="everything that it names")
+    source.add_argument("--port", type=Path, metavar="P", help="one serial port")
+    parser.add_argument("--baud", type=int, default=921_600, help="with --port")
+    parser.add_argument("--seconds", type=_positive, default=3.0, help="to listen to each board")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a support file without secrets")
     _json(parser)
 
 

@@ -34,21 +34,24 @@ class Change(NamedTuple):
 
 
 class Alarm:
-    """The episodes of one asset. `active` is True from begin to end."""
+    """The episodes of one asset. `active` is True from begin to end, `windows_over` how many
+    windows have been over the threshold since it was first crossed."""
 
     def __init__(self, spec: AlarmSpec) -> None:
         self._spec = spec
         self.active = False
         self.number = 0
+        self.windows_over = 0
         self._over = self._under = 0
         self._first_over_t = self._told_ratio = self.peak_ratio = 0.0
 
     def judge(self, t: float, ratio: float) -> Change | None:
         """Takes one window's ratio; says begin, update, end or nothing."""
+        self.windows_over += ratio >= 1.0
         if self.active:
             return self._while_active(t, ratio)
         if ratio < 1.0:
-            self._over = 0
+            self._over = self.windows_over = 0
             return None
         self._over += 1
         if self._over == 1:
@@ -68,7 +71,7 @@ class Alarm:
         self.peak_ratio = max(self.peak_ratio, ratio)
         self._under = self._under + 1 if ratio < self._spec.clear_ratio else 0
         if self._under >= self._spec.off_delay_windows:
-            self.active, self._over = False, 0
+            self.active, self._over, self.windows_over = False, 0, 0
             return self._change("end", t, ratio)
         if ratio >= UPDATE_GROWTH * self._told_ratio:
             return self._change("update", t, ratio)

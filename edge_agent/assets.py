@@ -15,8 +15,9 @@ from pathlib import Path
 
 from edge_agent.bundle import Bundle, BundleError, read_bundle
 from edge_agent.config import AssetSettings, Config
-from edge_agent.interpreter import Interpreter, ModelError
+from edge_agent.interpreter import ModelError
 from edge_agent.messages import AssetStatus, BundleName
+from edge_agent.model import model_of
 from edge_agent.pipeline import Pipeline
 from firmware_bridge.schema import Schema
 
@@ -82,13 +83,10 @@ class Asset:
 def build_pipeline(asset: str, bundle: Bundle, settings: AssetSettings | None = None) -> Pipeline:
     """The pipeline of a verified bundle. Raises `ModelError` if the model isn't what it says."""
     manifest = bundle.manifest
-    model = Interpreter(bundle.model)
-    expected = (1, manifest.model.steps, manifest.model.features)
-    if model.shape != expected:
-        raise ModelError(
-            f"bundle {manifest.name}: the model eats {model.shape}, its manifest says {expected}: "
-            "build the bundle anew"
-        )
+    try:
+        model = model_of(manifest.model, bundle.files)
+    except ModelError as error:
+        raise ModelError(f"bundle {manifest.name}: {error}") from None
     alarm = settings.alarm.apply(manifest.alarm) if settings else manifest.alarm
     return Pipeline(asset, manifest, model, alarm)
 

@@ -11,17 +11,32 @@ import hashlib
 import io
 import zipfile
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from edge_agent.manifest import Manifest
+from edge_agent.manifest import (
+    DECODER_MODEL,
+    DECODER_NAME,
+    MEMORY_NAME,
+    MODEL_NAME,
+    SCALE_NAME,
+    Manifest,
+)
 from edge_agent.signature import is_signed_by
 
 MANIFEST_NAME = "bundle.json"
-MODEL_NAME: Final = "model.tflite"
 SIGNATURE_NAME = "signature"
-LIMIT_BYTES = {MANIFEST_NAME: 1 << 20, MODEL_NAME: 16 << 20, SIGNATURE_NAME: 4096}
+# The members in the order in which they lie in the file.
+LIMIT_BYTES = {
+    MANIFEST_NAME: 1 << 20,
+    MODEL_NAME: 16 << 20,
+    DECODER_MODEL: 16 << 20,
+    MEMORY_NAME: 1 << 20,
+    SCALE_NAME: 1 << 16,
+    DECODER_NAME: 1 << 20,
+    SIGNATURE_NAME: 4096,
+}
 MAX_BUNDLE_BYTES = 18 << 20
 
 
@@ -30,12 +45,18 @@ class BundleError(ValueError):
 
 
 class Bundle(NamedTuple):
-    """A verified bundle; `sha256` is that of the file itself."""
+    """A verified bundle; `files` are the members that the manifest lists, `sha256` is that of the
+    file itself."""
 
     manifest: Manifest
-    model: bytes
+    files: dict[str, bytes]
     sha256: str
     signed: bool
+
+    @property
+    def model(self) -> bytes:
+        """`model.tflite`."""
+        return self.files[MODEL_NAME]
 
 
 def read_bundle(path: Path, keys: tuple[str, ...] = (), lowest_serial: int = 1) -> Bundle:
@@ -48,21 +69,19 @@ def read_bundle(path: Path, keys: tuple[str, ...] = (), lowest_serial: int = 1) 
         raise BundleError(f"{path.name}: {size} bytes, a bundle has at most {MAX_BUNDLE_BYTES}")
     content = path.read_bytes()
     members = _members(path, content)
-    document, model = members[MANIFEST_NAME], members[MODEL_NAME]
-    signature = members.get(SIGNATURE_NAME)
+    document = members.pop(MANIFEST_NAME)
+    signature = members.pop(SIGNATURE_NAME, None)
     if keys and (signature is None or not is_signed_by(keys, document, signature)):
         what = "is not signed" if signature is None else "is signed with another key"
         raise BundleError(f"{path.name} {what}: sign it with this gateway's key, or add its key")
     manifest = _manifest(path, document)
-    entry = manifest.files[MODEL_NAME]
-    if len(model) != entry.bytes or hashlib.sha256(model).hexdigest() != entry.sha256:
-        raise BundleError(f"{path.name}: {MODEL_NAME} is not the file it was: copy it again")
+    _check_files(path, manifest, members)
     if manifest.serial < lowest_serial:
         raise BundleError(
             f"{path.name} has serial {manifest.serial}, this gateway has seen {lowest_serial}: "
             "build with a higher serial, or roll back on purpose"
         )
-    return Bundle(manifest, model, hashlib.sha256(content).hexdigest(), signature is not None)
+    return Bundle(manifest, members, hashlib.sha256(content).hexdigest(), signature is not None)
 
 
 def _members(path: Path, content: bytes) -> dict[str, bytes]:
@@ -86,6 +105,20 @@ def _members(path: Path, content: bytes) -> dict[str, bytes]:
             return {info.filename: archive.read(info) for info in infos}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise BundleError(f"{path.name} is no bundle or is damaged: {error}") from None
+
+
+def _check_files(path: Path, manifest: Manifest, members: dict[str, bytes]) -> None:
+    """The members are those of the manifest, byte for byte."""
+    missing = sorted(set(manifest.files) - set(members))
+    if missing:
+        raise BundleError(f"{path.name} lacks {', '.join(missing)}: copy it again")
+    unknown = sorted(set(members) - set(manifest.files))
+    if unknown:
+        raise BundleError(f"{path.name}: unexpected member {unknown}: not ours")
+    for name, entry in manifest.files.items():
+        content = members[name]
+        if len(content) != entry.bytes or hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise BundleError(f"{path.name}: {name} is not the file it was: copy it again")
 
 
 def _manifest(path: Path, document: bytes) -> Manifest:

@@ -80,7 +80,7 @@ class _Capture:
     def _refuse_stale(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, StateChanged) and event.state is State.STALE:
-                raise OSError(f"the board is lost: {event.reason}; wrong port or baud rate?")
+                raise OSError(f"the board is lost: {event.reason}")
 
 
 def capture(

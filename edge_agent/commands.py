@@ -121,6 +121,29 @@ def inspect(options: Namespace) -> int:
     return EXIT_OK
 
 
+def doctor(options: Namespace) -> int:
+    """`edge-agent doctor`: what is wrong with ports, boards, broker and machine."""
+    from edge_agent.doctor import examine, support_file
+
+    config = None if options.port else load_config(options.config)
+    boards = config.boards if config else {
+        str(options.port): BoardSettings(port=options.port, baud=options.baud)
+    }  # fmt: skip
+    findings, facts = examine(boards, config, options.seconds, tell)
+    wrong = sum(finding.level == "wrong" for finding in findings)
+    for finding in findings:
+        if options.json:
+            say(**finding._asdict())
+        else:
+            line(finding.line)
+    if options.out:
+        support_file(options.out, config, findings, facts)
+        tell(f"{options.out}: for whoever helps; no password is in it")
+    if options.json:
+        say(ok=not wrong, wrong=wrong, findings=len(findings))
+    return EXIT_NO if wrong else EXIT_OK
+
+
 def demo(options: Namespace) -> int:
     """`edge-agent demo`: everything at once, simulated, on this machine."""
     from edge_agent import demo as stage

@@ -28,7 +28,7 @@ Seconds: TypeAlias = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_
 
 MAX_CONFIG_BYTES = 1 << 20
 # These are topics of the gateway itself, directly under the base.
-RESERVED_ASSETS = ("status", "info", "health", "cmd", "cmd_result")
+RESERVED_ASSETS = ("status", "info", "health", "board", "cmd", "cmd_result")
 CREDENTIAL = "mqtt-password"
 
 

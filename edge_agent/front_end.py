@@ -22,6 +22,7 @@ Rows = NDArray[np.float32]
 POWER_FLOOR = np.float32(1e-24)
 VARIANCE_FLOOR = np.float32(1e-15)  # its square must not underflow in float32
 RATIO_FLOOR = np.float32(1e-3)
+LEVEL_FLOOR = 1e-12
 VELOCITY_BAND_HZ = (10.0, 1000.0)  # ISO 20816
 EXTRA_FEATURES = ("level", "velocity", "kurtosis", "crest")
 
@@ -88,6 +89,7 @@ class Smooth:
         self.decimate = spec.decimate
         self._alpha = spec.ewma_alpha
         self._settle = spec.settle_samples
+        self._log, self._relative = spec.log, spec.relative
         self.reset()
 
     def reset(self) -> None:
@@ -99,7 +101,7 @@ class Smooth:
         """Row by row in float64, so that the split into batches can't change a bit."""
         smoothed = np.empty_like(rows)
         mean = self._mean
-        for i, row in enumerate(rows.astype(np.float64)):
+        for i, row in enumerate(self._levels(rows.astype(np.float64))):
             mean = row if mean is None else mean + self._alpha * (row - mean)
             smoothed[i] = mean
         self._mean = mean
@@ -107,6 +109,13 @@ class Smooth:
         self._row += len(rows)
         due: Rows = smoothed[(numbers >= 0) & (numbers % self.decimate == 0)]
         return due
+
+    def _levels(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._log:
+            rows = 20.0 * np.log10(np.maximum(rows, LEVEL_FLOOR))
+        if self._relative:
+            rows = rows - np.median(rows, axis=1, keepdims=True)
+        return rows
 
     def features(self, window: Rows) -> Rows:
         """The window of smoothed rows."""

@@ -13,10 +13,12 @@ import time
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from edge_agent.assets import Asset
+from edge_agent.board_health import BoardHealth, board_health
 from edge_agent.mqtt import Publisher
 from edge_agent.outbox import Outbox
 from edge_agent.session import BoardSession
@@ -28,7 +30,8 @@ CLOCK_SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
 
 
 class Health(BaseModel):
-    """One message on `<b>/health`. Counters count from the start of the agent."""
+    """One message on `<b>/health`. Counters count from the start of the agent, those that begin
+    with `boards_` from each board's last reset: they are the boards' own."""
 
     uptime_s: float
     boards: int
@@ -47,7 +50,19 @@ class Health(BaseModel):
     bytes: int
     frames: int
     frames_damaged: int
+    frames_bad_crc: int
+    frames_bad_cobs: int
+    frames_bad_frame: int
+    frames_oversize: int
+    frames_unexpected: int
     board_sessions: int
+    board_restarts: int
+    boards_rx_errors: int
+    boards_rx_overrun: int
+    boards_fifo_overrun: int
+    boards_tx_dropped: int
+    clock_round_trip_max_ms: float | None
+    clock_drift_max_ppm: float | None
     queue_depth: int
     queue_oldest_s: float
     dropped_alerts: int
@@ -117,13 +132,15 @@ class HealthMeter:
             f"{self._outbox.depth()} waiting{problem}"
         )
 
+    def boards(self) -> list[BoardHealth]:
+        """The numbers of each board, now."""
+        return [board_health(session) for session in self._sessions]
+
     def measure(self, now_s: float) -> Health:
-        """The numbers now; rates and maxima since the last call."""
+        """The numbers now; rates and `loop_late_max_ms` since the last call."""
+        boards = self.boards()
         pipelines = [asset.pipeline for asset in self._assets if asset.pipeline]
         counters = [pipeline.counters for pipeline in pipelines]
-        links = [session.link for session in self._sessions]
-        decoders = [link.decoder.counters for link in links]
-        streams = [one.counters for link in links for one in link.assemblers.values()]
         recorders = [session.recorder for session in self._sessions if session.recorder]
         windows = sum(c.windows for c in counters)
         rate = (windows - self._windows) / max(now_s - self._then_s, 1e-3)
@@ -139,15 +156,12 @@ class HealthMeter:
             windows_per_s=round(rate, 3),
             samples=sum(c.samples for c in counters),
             samples_lost=sum(c.samples_lost for c in counters),
-            samples_lost_on_board=sum(s.lost_on_board for s in streams),
-            samples_lost_on_wire=sum(s.lost_on_wire for s in streams),
+            samples_lost_on_board=sum(b.samples_lost_on_board for b in boards),
+            samples_lost_on_wire=sum(b.samples_lost_on_wire for b in boards),
             samples_overwritten=sum(p.windows.overwritten for p in pipelines),
             gaps=sum(c.gaps for c in counters),
             episodes=sum(c.episodes for c in counters),
-            bytes=sum(d.bytes for d in decoders),
-            frames=sum(d.frames for d in decoders),
-            frames_damaged=sum(d.damaged for d in decoders),
-            board_sessions=sum(session.sessions for session in self._sessions),
+            **_sums(boards),
             queue_depth=self._outbox.depth(),
             queue_oldest_s=round(self._outbox.oldest_seconds(), 1),
             dropped_alerts=self._outbox.dropped_alerts,
@@ -176,6 +190,26 @@ def info(gateway: str, run_id: str, assets: Iterable[Asset]) -> Info:
         started=round(time.time(), 3),
         assets=[_asset_info(asset) for asset in assets],
     )
+
+
+def _sums(boards: list[BoardHealth]) -> dict[str, Any]:
+    """What the boards have together: sums, and the worst clock."""
+    bad = ("frames_bad_crc", "frames_bad_cobs", "frames_bad_frame", "frames_oversize")
+    counts = ("bytes", "frames", *bad, "frames_unexpected")
+    sums = {name: sum(getattr(board, name) for board in boards) for name in counts}
+    own = ("rx_errors", "rx_overrun", "fifo_overrun", "tx_dropped")
+    for name in own:
+        sums[f"boards_{name}"] = sum(getattr(board, f"board_{name}") or 0 for board in boards)
+    drifts = [abs(board.clock_drift_ppm) for board in boards if board.clock_drift_ppm is not None]
+    trips = [b.clock_round_trip_ms for b in boards if b.clock_round_trip_ms is not None]
+    return {
+        **sums,
+        "frames_damaged": sum(sums[name] for name in bad),
+        "board_sessions": sum(board.sessions for board in boards),
+        "board_restarts": sum(board.restarts for board in boards),
+        "clock_round_trip_max_ms": max(trips, default=None),
+        "clock_drift_max_ppm": max(drifts, default=None),
+    }
 
 
 def software_version() -> str:

@@ -1,6 +1,6 @@
 """Interpreter: the only file that knows LiteRT.
 
-In: the bytes of a `.tflite` model. Out: a callable, float32[steps, features] to the same shape.
+In: the bytes of a `.tflite` model. Out: a callable, float32 arrays to float32 arrays.
 Never: carries state from one window to the next, scores, reads files.
 
 int8 in and out: the window is quantised straight into the input tensor's own memory, and the
@@ -20,7 +20,7 @@ try:
 except ImportError:  # 32-bit Arm has no LiteRT wheel; the class is the same
     from tflite_runtime import interpreter as runtime
 
-INT8_LOW, INT8_HIGH = -128, 127
+DTYPES = (np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.float32))
 
 
 class ModelError(ValueError):
@@ -29,12 +29,19 @@ class ModelError(ValueError):
 
 class _Tensor(NamedTuple):
     view: Callable[[], NDArray[Any]]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
     scale: np.float32
     zero_point: np.float32
+    low: int
+    high: int
 
 
-class Interpreter:
-    """One model on one thread. Raises `ModelError` for bytes that are no usable model."""
+class Network:
+    """One model on one thread, any number of inputs and outputs, each with a batch of 1.
+
+    Raises `ModelError` for bytes that are no usable model.
+    """
 
     def __init__(self, model: bytes) -> None:
         try:
@@ -42,39 +49,80 @@ class Interpreter:
             self._runtime.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"the interpreter refuses the model: {error}") from None
-        source, sink = self._runtime.get_input_details(), self._runtime.get_output_details()
-        if len(source) != 1 or len(sink) != 1:
-            raise ModelError(f"model has {len(source)} inputs and {len(sink)} outputs, expected 1")
-        self.dtype = np.dtype(source[0]["dtype"])
-        self.shape = tuple(int(size) for size in source[0]["shape"])
-        if self.dtype not in (np.dtype(np.int8), np.dtype(np.float32)):
-            raise ModelError(f"model eats {self.dtype}, expected int8 (or float32 for comparison)")
-        if sink[0]["dtype"] != source[0]["dtype"] or tuple(sink[0]["shape"]) != self.shape:
-            raise ModelError("an autoencoder's output must look like its input")
-        self._input, self._output = self._tensor(source[0]), self._tensor(sink[0])
-        self._run = self._run_int8 if self.dtype == np.int8 else self._run_float
+        self._inputs = [self._tensor(details) for details in self._runtime.get_input_details()]
+        self._outputs = [self._tensor(details) for details in self._runtime.get_output_details()]
 
-    def __call__(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """In order, each with its leading 1."""
+        return tuple(tensor.shape for tensor in self._inputs)
+
+    @property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """In order, each with its leading 1."""
+        return tuple(tensor.shape for tensor in self._outputs)
+
+    def __call__(self, *values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The outputs, dequantised and without their batch."""
+        # A fused LSTM keeps its state between invokes: without this the second window is wrong.
+        self._runtime.reset_all_variables()
+        for tensor, value in zip(self._inputs, values, strict=True):
+            _write(tensor, value)
+        self._runtime.invoke()
+        return [_read(tensor) for tensor in self._outputs]
+
+    def _tensor(self, details: dict[str, Any]) -> _Tensor:
+        dtype, (scale, zero_point) = np.dtype(details["dtype"]), details["quantization"]
+        if dtype not in DTYPES:
+            raise ModelError(f"model has {dtype} at its ends, expected int8 (or float32, int16)")
+        shape = tuple(int(size) for size in details["shape"])
+        if not shape or shape[0] != 1:
+            raise ModelError(f"model has {shape} at its ends, expected a batch of 1")
+        view = self._runtime.tensor(details["index"])
+        low, high = (0, 0) if dtype == np.float32 else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return _Tensor(view, shape, dtype, np.float32(scale), np.float32(zero_point), low, high)
+
+
+class Interpreter(Network):
+    """One autoencoder on one thread. Raises `ModelError` for bytes that are no usable model."""
+
+    def __init__(self, model: bytes) -> None:
+        super().__init__(model)
+        if len(self._inputs) != 1 or len(self._outputs) != 1:
+            raise ModelError(
+                f"model has {len(self._inputs)} inputs and {len(self._outputs)} outputs, expected 1"
+            )
+        self._input, self._output = self._inputs[0], self._outputs[0]
+        self.dtype, self.shape = self._input.dtype, self._input.shape
+        if (self._output.dtype, self._output.shape) != (self.dtype, self.shape):
+            raise ModelError("an autoencoder's output must look like its input")
+
+    def __call__(  # type: ignore[override]  # one window in, one out
+        self, scaled: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """The reconstruction of one scaled window, dequantised."""
         # A fused LSTM keeps its state between invokes: without this the second window is wrong.
         self._runtime.reset_all_variables()
         return self._run(scaled)
 
-    def _run_int8(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
-        levels = np.rint(scaled / self._input.scale + self._input.zero_point)
-        # The view must be gone before `invoke`, so it has no name.
-        np.clip(levels, INT8_LOW, INT8_HIGH, out=self._input.view()[0], casting="unsafe")
+    def _run(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+        _write(self._input, scaled)
         self._runtime.invoke()
-        levels = self._output.view()[0] - self._output.zero_point
-        values: NDArray[np.float32] = np.multiply(levels, self._output.scale, dtype=np.float32)
-        return values
+        return _read(self._output)
 
-    def _run_float(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._input.view()[0] = scaled
-        self._runtime.invoke()
-        return np.array(self._output.view()[0])
 
-    def _tensor(self, details: dict[str, Any]) -> _Tensor:
-        scale, zero_point = details["quantization"]
-        view = self._runtime.tensor(details["index"])
-        return _Tensor(view, np.float32(scale), np.float32(zero_point))
+def _write(tensor: _Tensor, values: NDArray[np.float32]) -> None:
+    # The view must be gone before `invoke`, so it has no name.
+    if tensor.dtype == np.float32:
+        tensor.view()[0] = values
+        return
+    levels = np.rint(values / tensor.scale + tensor.zero_point)
+    np.clip(levels, tensor.low, tensor.high, out=tensor.view()[0], casting="unsafe")
+
+
+def _read(tensor: _Tensor) -> NDArray[np.float32]:
+    if tensor.dtype == np.float32:
+        return np.array(tensor.view()[0])
+    levels = tensor.view()[0] - tensor.zero_point
+    values: NDArray[np.float32] = np.multiply(levels, tensor.scale, dtype=np.float32)
+    return values

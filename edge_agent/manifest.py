@@ -7,13 +7,25 @@ The converter writes with these types and the gateway reads with them, so there 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-MAX_CHANNELS = 16
+MAX_CHANNELS = 64
 MAX_FEATURES = 4096
+# Of two channels the median is their mean, and each is as far from it as the other.
+RELATIVE_CHANNELS = 3
 MAX_WINDOW_SAMPLES = 1 << 20
+
+MODEL_NAME: Final = "model.tflite"
+DECODER_MODEL: Final = "decoder.tflite"
+MEMORY_NAME: Final = "memory.npy"
+SCALE_NAME: Final = "memory_scale.npy"
+DECODER_NAME: Final = "decoder.npy"
+MEMORY_MEMBERS = (MEMORY_NAME, SCALE_NAME, DECODER_NAME)
+Member: TypeAlias = Literal[
+    "model.tflite", "decoder.tflite", "memory.npy", "memory_scale.npy", "decoder.npy"
+]
 
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -45,13 +57,17 @@ class RawFrontEnd(Frozen):
 class SmoothFrontEnd(Frozen):
     """For slow channels: exponential smoothing, then every `decimate`-th row.
 
-    The first `settle_samples` rows after a start or a gap feed the smoother only.
+    The first `settle_samples` rows after a start or a gap feed the smoother only. `log`: the
+    channels are levels, looked at in decibels. `relative`: of each row its median over the channels
+    is taken off (after `log`), so that what moves all of them alike is not seen; it needs 3 or more.
     """
 
     kind: Literal["smooth"] = "smooth"
     ewma_alpha: float = Field(default=0.1, gt=0, le=1)
     decimate: int = Field(default=1, ge=1, le=10_000)
     settle_samples: int = Field(default=30, ge=0, le=MAX_WINDOW_SAMPLES)
+    log: bool = False
+    relative: bool = False
 
 
 class SpectralFrontEnd(Frozen):
@@ -98,17 +114,53 @@ class Quantile(Frozen):
     score: Finite
 
 
+class Tail(Frozen):
+    """What lies over a high `level` of the held-out normal scores: how many of how many windows,
+    mean and variance of the excess. A generalised Pareto distribution is fitted to it."""
+
+    level: Positive
+    windows: int = Field(ge=1)
+    excesses: int = Field(ge=1)
+    mean: Positive
+    variance: float = Field(ge=0, allow_inf_nan=False)
+
+
+class Adaptation(Frozen):
+    """How the threshold follows a machine that wears in: never in an alarm, never under the
+    commissioning value, never over `clip_ratio` times it.
+
+    `conformal`: the natural logarithm of the tracked quantile goes up by `step` x (1 - alpha) for
+    a score over it, down by `step` x alpha for one under it. `spot`: the tail goes on growing.
+    """
+
+    method: Literal["conformal", "spot"] = "conformal"
+    alpha: float = Field(default=0.005, gt=0, lt=0.5)
+    step: Positive = 0.01
+    clip_ratio: float = Field(default=2.0, ge=1, le=100)
+
+
 class ThresholdSpec(Frozen):
     """The commissioning threshold and where it came from. Under 1,000 held-out windows no honest
-    99.9 % quantile exists, and the bundle says `provisional`."""
+    99.9 % quantile exists, and the bundle says `provisional`. `absolute` is a second limit that
+    nothing ever moves."""
 
-    method: Literal["quantile", "mean_3sigma"]
+    method: Literal["quantile", "mean_3sigma", "pot"]
     value: Positive
     factor: Positive = 1.2
     q: float = Field(default=0.995, gt=0, lt=1)
     windows: int = Field(ge=1)
     provisional: bool
     sketch: tuple[Quantile, ...] = ()
+    tail: Tail | None = None
+    adaptation: Adaptation | None = None
+    absolute: Positive | None = None
+
+    @model_validator(mode="after")
+    def _a_tail_where_it_is_needed(self) -> ThresholdSpec:
+        spot = self.adaptation is not None and self.adaptation.method == "spot"
+        if (spot or self.method == "pot") and self.tail is None:
+            raise ValueError("threshold: peaks over threshold need the tail of the scores")
+        return self
 
 
 class AlarmSpec(Frozen):
@@ -126,13 +178,56 @@ class NormalError(Frozen):
     by_step: tuple[Positive, ...]
 
 
-class ModelSpec(Frozen):
-    """The network inside `model.tflite`."""
+class MemorySpec(Frozen):
+    """What stands behind the encoder of a memory autoencoder: `slots` codes of `dim` numbers, read
+    by a softmax of cosine / `temperature`; shares under `shrinkage` are 0; a decoder of one
+    `hidden` layer."""
 
-    family: Literal["lstm", "dense"]
+    slots: int = Field(ge=1, le=4096)
+    dim: int = Field(ge=1, le=4096)
+    hidden: int = Field(ge=1, le=4096)
+    temperature: float = Field(ge=1e-3, le=1e3)
+    shrinkage: float = Field(ge=0, lt=1)
+
+    def decoder_size(self, features: int) -> int:
+        """Numbers of the decoder."""
+        return (self.dim + 1) * self.hidden + (self.hidden + 1) * features
+
+
+class SteppingSpec(Frozen):
+    """An LSTM autoencoder whose states are kept outside of its models: sizes (outer, inner), and
+    the `rows` of a window that one call takes."""
+
+    units: tuple[int, int]
+    rows: Count
+
+
+class ModelSpec(Frozen):
+    """The network inside `model.tflite` and the members beside it."""
+
+    family: Literal["lstm", "dense", "conv", "memory"]
     steps: Count
     features: int = Field(ge=1, le=MAX_FEATURES)
     parameters: int = Field(ge=1)
+    memory: MemorySpec | None = None
+    stepping: SteppingSpec | None = None
+
+    @property
+    def members(self) -> frozenset[str]:
+        """The members that such a network needs."""
+        if self.memory is not None:
+            return frozenset({MODEL_NAME, *MEMORY_MEMBERS})
+        return frozenset({MODEL_NAME, DECODER_MODEL} if self.stepping else {MODEL_NAME})
+
+    @model_validator(mode="after")
+    def _parts_belong_to_the_family(self) -> ModelSpec:
+        if (self.memory is not None) != (self.family == "memory"):
+            raise ValueError("model.memory belongs to the family `memory`, and to no other")
+        if self.stepping is not None and self.family != "lstm":
+            raise ValueError("model.stepping belongs to the family `lstm`, and to no other")
+        if self.stepping is not None and self.steps % self.stepping.rows:
+            raise ValueError("model.steps must be a multiple of model.stepping.rows")
+        return self
 
 
 class FileEntry(Frozen):
@@ -176,7 +271,13 @@ class Manifest(Frozen):
     normal_error: NormalError
     measures: dict[str, Any]
     provenance: Provenance
-    files: dict[Literal["model.tflite"], FileEntry]
+    files: dict[Member, FileEntry]
+
+    @model_validator(mode="after")
+    def _files_agree(self) -> Manifest:
+        if set(self.files) != self.model.members:
+            raise ValueError(f"files must be {', '.join(sorted(self.model.members))}")
+        return self
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Manifest:
@@ -192,6 +293,8 @@ class Manifest(Frozen):
         if len(self.normal_error.by_step) != steps:
             raise ValueError(f"normal_error.by_step has not model.steps = {steps} numbers")
         spec = self.front_end
+        if isinstance(spec, SmoothFrontEnd) and spec.relative and features < RELATIVE_CHANNELS:
+            raise ValueError(f"front_end.relative needs {RELATIVE_CHANNELS} or more channels")
         if isinstance(spec, SpectralFrontEnd):
             if self.window.length != spec.window_samples:
                 raise ValueError(f"window.length must be {spec.window_samples} for its segments")

@@ -5,6 +5,7 @@ Never: sends anything, keeps anything but the numbers of open episodes. Topics, 
 
     <b>/status            online | stopped | offline, plain text, retained, last will
     <b>/info              retained: versions, boot, assets       <b>/health  numbers, not retained
+    <b>/board/<board>     numbers, not retained: losses by kind, clock, the board's own counters
     <b>/<asset>/status    retained: online | offline | refused | faulty
     <b>/<asset>/state     retained: ok | alarm                   <b>/<asset>/score   QoS 0
     <b>/<asset>/event     not retained, through the outbox: begin | update | end | gap
@@ -83,6 +84,9 @@ class Event(BaseModel):
     top3_share: float | None = None
     feature: str
     direction: str
+    observed: float
+    expected: float
+    shape: Literal["point", "collective", "contextual"]
     why: str
     bundle: str
     bundle_serial: int
@@ -163,6 +167,8 @@ class Messages:
             score=_short(fact.score), threshold=_short(fact.threshold),
             ratio=_short(change.ratio), peak_ratio=_short(change.peak_ratio),
             severity=change.severity, feature=fact.why.feature, direction=fact.why.direction,
+            observed=_short(fact.why.observed), expected=_short(fact.why.expected),
+            shape=fact.why.shape,
             why=fact.why.sentence, bundle=bundle.name, bundle_serial=bundle.serial,
             bundle_sha256=bundle.sha256, **tops,
         )  # fmt: skip
@@ -217,6 +223,10 @@ class Messages:
     def health(self, health: BaseModel) -> Message:
         """How the gateway is, as numbers."""
         return Message(f"{self.base_topic}/health", _json(health), qos=0)
+
+    def board(self, name: str, health: BaseModel) -> Message:
+        """How a board is, as numbers."""
+        return Message(f"{self.base_topic}/board/{name}", _json(health), qos=0)
 
     def event_id(self, asset: str, number: int) -> str:
         """The name of an episode, the same in each of its messages."""

@@ -15,6 +15,7 @@ import selectors
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ MAX_WAIT_SECONDS = 60.0
 JITTER = 0.2
 # A broker that takes the connection but says nothing is as good as none.
 GREETING_SECONDS = 10.0
+TRY_SECONDS = 5.0
 # Two clients with one id throw each other out right after connecting.
 FLAPPING_SECONDS = 3.0
 STORED_NOWHERE = 0
@@ -182,26 +184,12 @@ class Publisher:
         """Runs on its own thread, which owns the client until `ready` is set."""
         settings = self._settings
         try:
-            self._identify(session.client)
+            _identify(settings, session.client)
             session.client.connect(settings.host, settings.port, settings.keepalive_seconds)
         except (OSError, ValueError) as error:
             session.error = f"{settings.host}:{settings.port}: {error}"
         finally:
             session.ready.set()
-
-    def _identify(self, client: paho.Client) -> None:
-        """Password and certificates are read anew each time: they may have been replaced."""
-        settings = self._settings
-        if settings.username:
-            client.username_pw_set(settings.username, read_password(settings))
-        if uses_tls(settings):
-            paths = (settings.ca_file, settings.certificate_file, settings.key_file)
-            ca_file, certificate, key = (str(path) if path else None for path in paths)
-            context = ssl.create_default_context(cafile=ca_file)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if certificate:
-                context.load_cert_chain(certificate, key)
-            client.tls_set_context(context)
 
     def _take_over(self, session: _Session) -> None:
         """The connecting thread is done: the socket goes to the selector."""
@@ -302,3 +290,41 @@ class Publisher:
             self._trouble = reason
         self._retry_s = now_s + self._wait_seconds * random.uniform(1.0 - JITTER, 1.0 + JITTER)
         self._wait_seconds = min(2.0 * self._wait_seconds, MAX_WAIT_SECONDS)
+
+
+def try_broker(settings: MqttSettings, client_id: str) -> str | None:
+    """Connects once and leaves; why the broker does not accept us, None if it does. The id must
+    not be the gateway's own, or a running service would be thrown out."""
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv311)
+    client.connect_timeout = TRY_SECONDS
+    answers: list[str] = []
+
+    def on_connect(_c: Any, _u: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        answers.append(f"the broker refuses the connection: {reason}" if reason.is_failure else "")
+
+    client.on_connect = on_connect
+    where, end_s = f"{settings.host}:{settings.port}", time.monotonic() + TRY_SECONDS
+    try:
+        _identify(settings, client)
+        client.connect(settings.host, settings.port)
+    except (OSError, ValueError) as error:
+        return f"{where}: {error}"
+    while not answers and time.monotonic() < end_s:
+        if client.loop(0.1) != MQTTErrorCode.MQTT_ERR_SUCCESS and not answers:
+            return f"{where}: the connection is closed before the broker has answered"
+    client.disconnect()
+    return (answers[0] or None) if answers else f"{where}: something listens but does not answer"
+
+
+def _identify(settings: MqttSettings, client: paho.Client) -> None:
+    """Password and certificates are read anew each time: they may have been replaced."""
+    if settings.username:
+        client.username_pw_set(settings.username, read_password(settings))
+    if uses_tls(settings):
+        paths = (settings.ca_file, settings.certificate_file, settings.key_file)
+        ca_file, certificate, key = (str(path) if path else None for path in paths)
+        context = ssl.create_default_context(cafile=ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if certificate:
+            context.load_cert_chain(certificate, key)
+        client.tls_set_context(context)

@@ -21,6 +21,7 @@ from edge_agent.explain import NO_REASON, Why, afterwards, explain
 from edge_agent.front_end import make_front_end
 from edge_agent.manifest import AlarmSpec, Manifest
 from edge_agent.scoring import Score, Scorer
+from edge_agent.threshold import Threshold
 from edge_agent.window import Window, Windows
 from firmware_bridge.samples import Samples
 
@@ -82,7 +83,7 @@ class Pipeline:
         self.asset = asset
         self.manifest = manifest
         self.counters = PipelineCounters()
-        self.threshold = manifest.threshold.value
+        self.threshold = Threshold(manifest.threshold)
         self.alarm = Alarm(alarm or manifest.alarm)
         self.front_end = make_front_end(manifest.front_end, manifest.sensor)
         self.windows = Windows(
@@ -119,21 +120,24 @@ class Pipeline:
     def _judge(self, window: Window, facts: list[Fact]) -> None:
         scaled = self._scorer.scale(self.front_end.features(window.values))
         score = self._scorer.score(window.t_end, scaled, self._model(scaled))
-        ratio = score.value / self.threshold
+        threshold, ratio = self.threshold.value, self.threshold.ratio(score.value)
         change = self.alarm.judge(window.t_end, ratio)
         self.counters.windows += 1
         facts.append(
             Judgement(
                 self.asset, window.t_start, window.first_row, score,
-                self.threshold, ratio, self.alarm.active,
+                threshold, ratio, self.alarm.active,
             )
         )  # fmt: skip
+        if not self.alarm.active:
+            self.threshold.learn(score.value)
         if self.alarm.active and (change or ratio >= self.alarm.peak_ratio):
-            self._why = explain(score, self.manifest.sensor.channels, self.front_end.labels)
+            sensor = self.manifest.sensor
+            self._why = explain(score, sensor, self.front_end.labels, self.alarm.windows_over)
         if change:
             self.counters.episodes += change.kind == "begin"
             why = afterwards(self._why) if change.kind == "end" else self._why
-            facts.append(AlarmEvent(self.asset, change, score.value, self.threshold, why))
+            facts.append(AlarmEvent(self.asset, change, score.value, threshold, why))
 
     def _gap(self, t: float, lost: int, reason: str) -> Gap:
         self.windows.clear()

@@ -2,25 +2,21 @@
 
 In: which ports, and time. Out: bytes as they come, and when a port opened or went away.
 Never: interprets a byte, waits for one port while another has data, keeps a dead port open (an
-open descriptor makes a replugged ttyACM0 come back as ttyACM1). The only file that knows pyserial.
+open descriptor makes a replugged ttyACM0 come back as ttyACM1).
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import selectors
-import termios
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
-import serial
-
 from edge_agent.config import BoardSettings
+from firmware_bridge.port import READ_BYTES, Device, PortError
 
-READ_BYTES = 65536
 FIRST_WAIT_SECONDS = 0.25
 MAX_WAIT_SECONDS = 10.0
 JITTER = 0.2
@@ -50,7 +46,7 @@ class _Port:
         self.name = name
         self.path = str(settings.port)
         self.baud = settings.baud
-        self.device: serial.Serial | None = None
+        self.device: Device | None = None
         self.fd = -1
         self.unsent = b""
         self.wait_seconds = FIRST_WAIT_SECONDS
@@ -60,27 +56,14 @@ class _Port:
         self.trouble = ""
 
     def open(self) -> None:
-        """Opens raw, for us alone. Raises `OSError`, which pyserial's own error is."""
+        """Opens raw, for us alone. Raises `PortError`."""
         self.node = _node(self.path)
-        try:
-            device = serial.Serial(self.path, self.baud, timeout=0, exclusive=True)
-        except ValueError as error:  # a baud rate that this driver does not know
-            raise OSError(str(error)) from None
-        self.device, self.fd, self.unsent = device, device.fileno(), b""
-        # `exclusive` is only flock, which a program that does not ask never notices.
-        with suppress(OSError):
-            fcntl.ioctl(self.fd, termios.TIOCEXCL)
-        # FTDI adapters hold bytes back for 16 ms without this; ptys and CDC don't know it.
-        with suppress(OSError, ValueError, NotImplementedError):
-            device.set_low_latency_mode(True)
+        self.device, self.unsent = Device(self.path, self.baud), b""
+        self.fd = self.device.fd
 
     def close(self) -> None:
-        """Closes at once: unsent bytes would hold a real UART open for up to 30 s."""
-        if self.device is None:
-            return
-        with suppress(OSError, termios.error):
-            termios.tcflush(self.fd, termios.TCIOFLUSH)
-        with suppress(OSError):
+        """Closes at once."""
+        if self.device is not None:
             self.device.close()
         self.device, self.fd, self.unsent = None, -1, b""
 
@@ -141,11 +124,14 @@ class Ports:
         port.unsent += data
         self._flush(port)
 
-    def close(self, name: str, now_s: float) -> None:
-        """Closes one port, to be opened again after its wait."""
+    def close(self, name: str, now_s: float, again_soon: bool = False) -> None:
+        """Closes one port, to be opened again after its wait; `again_soon` says that it was open
+        for so long that no longer wait is needed."""
         port = self._ports[name]
         if port.device is not None:
             self._release(port)
+            if again_soon:
+                port.wait_seconds = FIRST_WAIT_SECONDS
             port.put_off(now_s)
 
     def settled(self, name: str) -> None:
@@ -176,9 +162,9 @@ class Ports:
     def _open(self, port: _Port, now_s: float) -> PortEvent:
         try:
             port.open()
-        except OSError as error:
+        except PortError as error:
             port.put_off(now_s)
-            reason = _why(port.path, error)
+            reason = str(error)
             waiting, port.trouble = reason == port.trouble, reason
             return Closed(reason, waiting)
         self._selector.register(port.fd, selectors.EVENT_READ, port)
@@ -227,14 +213,3 @@ def _node(path: str) -> tuple[int, int, float] | None:
     except OSError:
         return None
     return status.st_ino, status.st_rdev, status.st_ctime
-
-
-def _why(path: str, error: OSError) -> str:
-    """One line that says what to do."""
-    if isinstance(error, FileNotFoundError) or error.errno == 2:
-        return f"{path} does not exist: plug the board in, or correct the path"
-    if isinstance(error, PermissionError) or error.errno == 13:
-        return f"{path}: permission denied: add the user to the group of the device (dialout)"
-    if error.errno in (11, 16):
-        return f"{path} is held by another program: `fuser {path}` names it"
-    return f"{path}: {error.strerror or error}"

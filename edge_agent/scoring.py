@@ -22,16 +22,19 @@ WORST_SCORE = 1e30
 
 
 class Levels(NamedTuple):
-    """What is normal for each feature and step, and which channel each feature belongs to."""
+    """What is normal for each feature and step, which channel each feature belongs to, and how to
+    get from scaled units back."""
 
     by_feature: NDArray[np.float64]
     by_step: NDArray[np.float64]
     membership: NDArray[np.float64]
+    centre: NDArray[np.float32]
+    scale: NDArray[np.float32]
 
 
 class Score(NamedTuple):
-    """One window's verdict. `value` is the mean squared error in scaled units, `residuals`
-    float64[steps, features] are signed: positive = more than the model expects.
+    """One window's verdict. `value` is the mean squared error in scaled units, `scaled` what the
+    model was fed, `residuals` float64[steps, features] are signed: positive = more than it expects.
 
     The shares sum to 1 and compare each error with its own normal 99 % level. They are worked out
     when they are asked for: most windows are normal, and nobody asks.
@@ -39,6 +42,7 @@ class Score(NamedTuple):
 
     t: float
     value: float
+    scaled: Features
     residuals: NDArray[np.float64]
     levels: Levels
 
@@ -62,16 +66,27 @@ class Score(NamedTuple):
         """Each feature's mean residual, signed."""
         return np.asarray(self.residuals.mean(axis=0))
 
+    def observed(self, step: int, feature: int) -> float:
+        """What was there, in the feature's own unit."""
+        levels = self.levels
+        return float(self.scaled[step, feature] * levels.scale[feature] + levels.centre[feature])
+
+    def expected(self, step: int, feature: int) -> float:
+        """What the model expected there."""
+        surplus = self.residuals[step, feature] * self.levels.scale[feature]
+        return self.observed(step, feature) - float(surplus)
+
 
 class Scorer:
     """Scaling and error of one bundle; `channel_of` maps features to channels."""
 
     def __init__(self, scaler: Scaler, normal: NormalError, channel_of: NDArray[np.intp]) -> None:
         self._centre = np.asarray(scaler.centre, np.float32)
-        self._inverse = np.float32(1.0) / np.asarray(scaler.scale, np.float32)
+        scale = np.asarray(scaler.scale, np.float32)
+        self._inverse = np.float32(1.0) / scale
         membership = np.equal.outer(channel_of, np.arange(channel_of.max() + 1)).astype(float)
         by_feature, by_step = np.asarray(normal.by_feature), np.asarray(normal.by_step)
-        self._levels = Levels(by_feature, by_step, membership)
+        self._levels = Levels(by_feature, by_step, membership, self._centre, scale)
 
     def scale(self, features: Features) -> Features:
         """What the model is fed: float32[steps, features] in scaled units."""
@@ -82,7 +97,8 @@ class Scorer:
         residuals = np.subtract(scaled, reconstruction, dtype=np.float64)
         value = float(np.einsum("sf,sf->", residuals, residuals)) / residuals.size
         # Also for infinity and for infinity minus infinity: a score is always a number.
-        return Score(t, value if value < WORST_SCORE else WORST_SCORE, residuals, self._levels)
+        value = value if value < WORST_SCORE else WORST_SCORE
+        return Score(t, value, scaled, residuals, self._levels)
 
 
 def _shares(parts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -140,7 +140,7 @@ class Service:
                 self._ports.write(session.name, out)
             if session.lost:
                 session.lost = False
-                self._ports.close(session.name, now_s)
+                self._ports.close(session.name, now_s, again_soon=session.link.unanswered)
                 session.rest()
             if session.changed:
                 self._settle(session)
@@ -153,6 +153,8 @@ class Service:
         if now_s >= self._health_due_s:
             self._health_due_s = now_s + self._config.health.interval_seconds
             self._publisher.tell(self._messages.health(self._meter.measure(now_s)))
+            for board in self._meter.boards():
+                self._publisher.tell(self._messages.board(board.board, board))
 
     def _settle(self, session: BoardSession) -> None:
         """Something about the board has changed that others must know."""

@@ -19,15 +19,16 @@ from firmware_bridge.link import Event, Identified, Link, State, StateChanged
 from firmware_bridge.samples import Samples
 
 MAX_AHEAD_SECONDS = 0.005
-# A terminal holds 4 KiB: half of it may wait there.
-FILL_BYTES = 2048
+# So much may wait in the kernel: it goes with the device when the cable is pulled, and it is less
+# than two batches of 25 ms. (A terminal holds 4 KiB.)
+FILL_BYTES = 900
 
 SamplesObserver: TypeAlias = Callable[[str, Samples], None]
 
 
 class BoardSession:
     """One board. `lost` is set when its port should be closed, `changed` when an asset's status
-    may have changed; whoever acts on them resets them."""
+    may have changed; whoever acts on them resets them. `trouble` is why it does not stream."""
 
     def __init__(
         self, name: str, link: Link, assets: Sequence[Asset], recorder: Recorder | None,
@@ -40,12 +41,12 @@ class BoardSession:
         self.recorder = recorder
         self.lost = False
         self.changed = False
+        self.trouble = ""
         self.sessions = 0
         self._journal = journal
         self._routes: dict[int, tuple[Asset, ...]] = {}
         self._due_s: dict[str, float] = {}
         self._fill_seconds = math.inf
-        self._trouble = ""
         self._complaint: str | None = None
 
     @property
@@ -85,9 +86,8 @@ class BoardSession:
                 self._journal.warning(self._complaint or f"recorder: {self.name} is recorded again")
 
     def opened(self, now_s: float) -> None:
-        """The port is open."""
-        for event in self.link.opened(now_s):
-            self._note(event)
+        """The port is open: the link is where it was before, asking who is there."""
+        self.link.opened(now_s)
 
     def closed(self, reason: str) -> None:
         """The port is gone or can't be opened."""
@@ -122,6 +122,10 @@ class BoardSession:
         elif isinstance(event, StateChanged):
             if event.state is State.STREAMING:
                 self._streaming()
+            elif event.state is State.OPENING:
+                # Nobody has opened anything: the board has begun anew in the middle of a session.
+                self.rest()
+                self._complain(event.reason)
             elif event.state is State.STALE:
                 self.lost = True
                 self._complain(event.reason)
@@ -146,7 +150,7 @@ class BoardSession:
         bytes_a_second = sum(stream.rate_hz * stream.sample_bytes for stream in streams)
         self._fill_seconds = FILL_BYTES / max(bytes_a_second, 1.0)
         self.sessions += 1
-        self._trouble, self.changed = "", True
+        self.trouble, self.changed = "", True
         for assets in self._routes.values():
             for asset in assets:
                 asset.streaming = True
@@ -163,8 +167,8 @@ class BoardSession:
             asset.streaming = False
 
     def _complain(self, reason: str) -> None:
-        if reason != self._trouble:
-            self._trouble = reason
+        if reason != self.trouble:
+            self.trouble = reason
             self._journal.warning(f"board {self.name}: {reason}; trying again")
 
 

@@ -186,7 +186,8 @@ class SimulatedBoard:
         return encode(reply)
 
     def _identify(self, request: IdentifyRequest, now_s: float) -> Identify:
-        return identify_chunk(self._document, request.offset, request.seq)
+        chunk = identify_chunk(self._document, request.offset, request.seq)
+        return chunk._replace(stream=request.stream)
 
     def _start(self, request: StartRequest, now_s: float) -> Started:
         streams = {stream for stream in self._sources if request.mask >> stream & 1}
@@ -248,10 +249,11 @@ class SimulatedBoard:
         )  # fmt: skip
 
     def _registers(self, request: RegReadRequest, now_s: float) -> RegRead:
-        end = request.register + request.size
-        if request.stream not in self._sources or not request.size or end > len(REGISTERS):
-            return RegRead(request.stream, request.seq, Status.BAD_ARGUMENT, b"")
-        return RegRead(request.stream, request.seq, 0, REGISTERS[request.register : end])
+        end, status = request.register + request.size, self._refuses(request.stream)
+        if status == Status.OK and (not request.size or end > len(REGISTERS)):
+            status = Status.BAD_ARGUMENT
+        values = REGISTERS[request.register : end] if status == Status.OK else b""
+        return RegRead(request.stream, request.seq, status, values)
 
     def _reset(self, request: ResetRequest, now_s: float) -> ResetReply:
         # Mode 1, the bootloader, is a thing of silicon.

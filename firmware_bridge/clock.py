@@ -1,10 +1,11 @@
 """Clock: the board's microseconds on the host's time line.
 
 In: four time stamps of each TIME exchange. Out: host seconds for any board microsecond.
-Never: looks at a clock, uses the arrival of data.
+Never: looks at a clock, uses the arrival of data, keeps more than `PINGS_KEPT` exchanges.
 
-Method (PROTOCOL.md section 6): offset of the exchange with the least round trip in each group,
-then a line through the groups' best. A queue can only add delay, so the least is the truest.
+Method (PROTOCOL.md section 6): a queue can only add delay, so an exchange is wrong by at most half
+of what its round trip is longer than the shortest. A line through the last exchanges, each weighted
+by that bound, leans on the few that met no queue.
 """
 
 from __future__ import annotations
@@ -12,8 +13,15 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-PINGS_A_GROUP = 8
-GROUPS_KEPT = 16
+# Three quarters of a minute: longer, and a board that warms up leaves the line; shorter, and the
+# queues show.
+PINGS_KEPT = 64
+# What stamps are worth even without a queue: interrupts, whole microseconds, our own waking up.
+STAMP_SECONDS = 20e-6
+# The first exchanges lie within milliseconds: until they tell more, a crystal is as good as this.
+USUAL_DRIFT = 100e-6
+# So much over the shortest round trip an exchange says little, and another one is cheap.
+POOR_SECONDS = 100e-6
 
 
 class Ping(NamedTuple):
@@ -28,34 +36,39 @@ class Line:
     """Least squares through points that come one by one, older ones fading by `forget` a point.
 
     Welford's form of the weighted regression: no sums of large squares, so microseconds survive
-    months of uptime. O(1) memory.
+    months of uptime. O(1) memory. (`x`, `y`) is the centre of the points.
     """
 
-    def __init__(self, forget: float) -> None:
+    def __init__(self, forget: float = 0.0) -> None:
         self._keep = 1.0 - forget
-        self._weight = self._x = self._y = self._xx = self._xy = 0.0
+        self._weight = self.x = self.y = self._xx = self._xy = 0.0
 
-    def add(self, x: float, y: float) -> None:
+    def add(self, x: float, y: float, weight: float = 1.0) -> None:
         """Takes in one point."""
-        self._weight = self._weight * self._keep + 1.0
-        dx, dy = x - self._x, y - self._y
-        self._x += dx / self._weight
-        self._y += dy / self._weight
-        self._xx = self._xx * self._keep + dx * (x - self._x)
-        self._xy = self._xy * self._keep + dx * (y - self._y)
+        self._weight = self._weight * self._keep + weight
+        dx, dy = x - self.x, y - self.y
+        share = weight / self._weight
+        self.x += dx * share
+        self.y += dy * share
+        dx *= weight
+        self._xx = self._xx * self._keep + dx * (x - self.x)
+        self._xy = self._xy * self._keep + dx * (y - self.y)
 
     @property
     def slope(self) -> float | None:
         """dy/dx, or None before two different x."""
         return self._xy / self._xx if self._xx > 0.0 else None
 
+    def cautious_slope(self, doubt: float) -> float:
+        """dy/dx, drawn towards 0 as long as the spread of x is not well over `doubt`."""
+        return self._xy / (self._xx + doubt)
+
 
 class BoardClock:
     """Maps board microseconds to host seconds; `ready` after the first exchange."""
 
     def __init__(self) -> None:
-        self._group: list[Ping] = []
-        self._best: deque[Ping] = deque(maxlen=GROUPS_KEPT)
+        self._pings: deque[Ping] = deque(maxlen=PINGS_KEPT)
         self._reference_s = 0.0
         self._offset_s = 0.0
         self._rate = 0.0
@@ -71,16 +84,19 @@ class BoardClock:
         """How much faster the host's clock runs than the board's."""
         return self._rate * 1e6
 
+    @property
+    def last_was_poor(self) -> bool:
+        """Whether the last exchange met a queue, so that another one at once is worth asking."""
+        floor_s = self.round_trip_s
+        return floor_s is not None and self._pings[-1].round_trip_s > floor_s + POOR_SECONDS
+
     def exchange(self, sent_s: float, rx_us: int, tx_us: int, received_s: float) -> None:
         """Takes in one TIME exchange; a negative round trip (a stale reply) is ignored."""
         round_trip_s = (received_s - sent_s) - (tx_us - rx_us) * 1e-6
         if round_trip_s < 0.0:
             return
         board_s = (rx_us + tx_us) * 0.5e-6
-        self._group.append(Ping(board_s, (sent_s + received_s) / 2 - board_s, round_trip_s))
-        if len(self._group) >= PINGS_A_GROUP:
-            self._best.append(min(self._group, key=lambda ping: ping.round_trip_s))
-            self._group.clear()
+        self._pings.append(Ping(board_s, (sent_s + received_s) / 2 - board_s, round_trip_s))
         self._fit()
 
     def host_s(self, board_us: int) -> float:
@@ -89,14 +105,13 @@ class BoardClock:
         return board_s + self._offset_s + self._rate * (board_s - self._reference_s)
 
     def _fit(self) -> None:
-        pings = list(self._best) or self._group
-        best = min(pings, key=lambda ping: ping.round_trip_s)
-        self.round_trip_s = best.round_trip_s
-        self._reference_s, self._offset_s = best.board_s, best.offset_s
-        if len(self._best) < 2:
-            self._rate = 0.0
-            return
-        line = Line(forget=0.0)
-        for ping in self._best:
-            line.add(ping.board_s - best.board_s, ping.offset_s - best.offset_s)
-        self._rate = line.slope or 0.0
+        floor_s = self.round_trip_s = min(ping.round_trip_s for ping in self._pings)
+        line, last = Line(), self._pings[-1]
+        for ping in self._pings:
+            queued = 0.5 * (ping.round_trip_s - floor_s) / STAMP_SECONDS
+            # A power over 1 (plain variances): delays are one-sided, and the bound is the worst.
+            weight = (1.0 + queued * queued) ** -1.5
+            line.add(ping.board_s - last.board_s, ping.offset_s - last.offset_s, weight)
+        self._rate = line.cautious_slope((STAMP_SECONDS / USUAL_DRIFT) ** 2)
+        self._reference_s = last.board_s + line.x
+        self._offset_s = last.offset_s + line.y

@@ -45,13 +45,15 @@ def as_text(frame: Frame) -> str:
 
 
 def dump_recording(chunks: Iterable[bytes], as_json: bool, write: Writer) -> str | None:
-    """Writes the lines of a recording, totals last; gives what is wrong with it, if anything."""
+    """Writes the lines of a recording, a table of its streams last; gives what is wrong with it,
+    if anything."""
     decoder, playback = Decoder(), Playback()
     for chunk in chunks:
         _write_frames(decoder, chunk, as_json, write)
         playback.feed(chunk)
-    _write_totals(decoder, playback.assemblers, as_json, playback.problem, write)
-    return playback.problem
+    problem = _noise(decoder) or playback.problem
+    _write_totals(decoder, playback.assemblers, as_json, problem, write)
+    return problem
 
 
 def dump_port(port: Port, as_json: bool, seconds: float, write: Writer) -> str | None:
@@ -73,8 +75,18 @@ def dump_port(port: Port, as_json: bool, seconds: float, write: Writer) -> str |
         problem = None
     link.stop(time.monotonic())
     port.write(link.outgoing())
+    problem = _noise(decoder) or problem
     _write_totals(decoder, link.assemblers, as_json, problem, write)
     return problem
+
+
+def _noise(decoder: Decoder) -> str | None:
+    seen = decoder.counters
+    return (
+        f"{seen.bytes} bytes, no frame: wrong baud rate?"
+        if seen.bytes and not seen.frames
+        else None
+    )
 
 
 def _failed(event: Event) -> TypeGuard[StateChanged]:
@@ -95,7 +107,8 @@ def _write_totals(
 ) -> None:
     streams = {
         assembler.schema.name: {
-            "rate_hz": round(assembler.rate_hz, 3), **asdict(assembler.counters)
+            "rate_hz": round(assembler.rate_hz, 3), "nominal_hz": assembler.schema.rate_hz,
+            **asdict(assembler.counters),
         }
         for assembler in assemblers.values()
     }  # fmt: skip
@@ -103,12 +116,22 @@ def _write_totals(
     if as_json:
         write(json.dumps({"totals": totals}) + "\n")
         return
-    lines = ["wire       " + _pairs(totals["wire"])]
-    lines += [f"{name:<10} " + _pairs(stream) for name, stream in streams.items()]
+    lines = ["", "wire        " + " ".join(f"{k}={v}" for k, v in asdict(decoder.counters).items())]
+    lines += _table(streams) if streams else []
     if problem:
-        lines.append(f"problem    {problem}")
+        lines.append(f"problem     {problem}")
     write("\n".join(lines) + "\n")
 
 
-def _pairs(fields: Any) -> str:
-    return " ".join(f"{key}={value}" for key, value in fields.items())
+def _table(streams: dict[str, dict[str, Any]]) -> list[str]:
+    """A row a stream: the rate by the board's clock, and what is missing."""
+    columns = {
+        "rate_hz": "rate Hz", "nominal_hz": "nominal", "samples": "samples",
+        "lost_on_wire": "lost: wire", "lost_on_board": "board", "gaps": "gaps",
+        "restarts": "restarts", "refused": "refused", "clipped_batches": "clipped",
+        "sensor_errors": "errors",
+    }  # fmt: skip
+    lines = ["stream      " + " ".join(f"{text:>10}" for text in columns.values())]
+    for name, stream in streams.items():
+        lines.append(f"{name:<11} " + " ".join(f"{stream[key]:>10}" for key in columns))
+    return lines

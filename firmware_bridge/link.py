@@ -4,7 +4,11 @@ In: bytes from the port, ticks, and the host's monotonic seconds. Out: events, a
 Never: owns a port, reads a clock, blocks. Whoever holds the port calls `opened`, then `feed` and
 `tick`, sends what `outgoing` returns, and closes the port when the state becomes STALE.
 
-    CLOSED -> IDENTIFYING -> SYNCING -> STREAMING -> STALE
+    CLOSED -> OPENING -> IDENTIFYING -> SYNCING -> STREAMING -> STALE
+
+OPENING: the port is open and the board has not answered yet, for opening it may have reset it. It
+is asked until it has started up, and whatever else comes means nothing. A board whose clock falls
+back in the middle of a session has begun anew: OPENING again, with the port left open.
 """
 
 from __future__ import annotations
@@ -25,28 +29,37 @@ from firmware_bridge.frames import (
     Stats,
     StatsRequest,
     Status,
-    Stopped,
     StopRequest,
     Time,
     TimeRequest,
+    is_from_board,
 )
+from firmware_bridge.requests import Pending
 from firmware_bridge.samples import Assembler, Samples, assemblers_for
 from firmware_bridge.schema import Schema, SchemaChunks, SchemaError
 
 RETRY_SECONDS = 0.25
 TRIES = 4
+# Opening a port resets many boards, and some take two seconds to start. Closing it would reset
+# them once more.
+BOOT_SECONDS = 4.0
 SYNC_PINGS = 8
 # Not 1 s, so that pings don't fall in step with anything else (Klipper's clocksync does the same).
 PING_SECONDS = 0.9839
 STATS_SECONDS = 30.0
 STALE_BATCHES = 5
 MIN_STALE_SECONDS = 1.0
+UPTIME_MODULUS = 1 << 32
+
+RESET = "the board's clock fell back: it was reset"
+NO_IDENTIFY = "no answer to IDENTIFY, though frames come"
 
 
 class State(Enum):
     """Where the session is."""
 
     CLOSED = "closed"
+    OPENING = "opening"
     IDENTIFYING = "identifying"
     SYNCING = "syncing"
     STREAMING = "streaming"
@@ -68,17 +81,12 @@ class Identified(NamedTuple):
 
 
 Event: TypeAlias = StateChanged | Identified | Samples
-Answer: TypeAlias = Identify | Time | Started | Stopped | Stats
-
-
-class _Pending(NamedTuple):
-    request: Request
-    sent_s: float
-    tries: int
 
 
 class Link:
-    """One board's session. `expected_uid` refuses any other board on the same port."""
+    """One board's session. `expected_uid` refuses any other board on the same port. `echoes` are
+    frames of our own that came back, `refused` is the request and the status that ended the
+    session; both since the port was opened."""
 
     def __init__(self, expected_uid: str | None = None) -> None:
         self.expected_uid = expected_uid
@@ -88,26 +96,27 @@ class Link:
         self.decoder = Decoder()
         self.assemblers: dict[int, Assembler] = {}
         self.board_stats: Stats | None = None
-        self.unexpected_frames = 0
+        self.refused: tuple[str, int] | None = None
+        self.unexpected_frames = self.echoes = 0
+        self._pending: Pending | None = None
+        self._stale_seconds = MIN_STALE_SECONDS
         self._reset_session()
 
     @property
     def waiting(self) -> bool:
-        """Whether an answer is due whose time of arrival matters."""
-        return self._pending is not None
+        """Whether an answer is due whose time of arrival matters. A board that is silent when it
+        is first asked is starting up, or not there."""
+        pending = self._pending
+        return pending is not None and (self.state is not State.OPENING or pending.tries == 1)
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the board has said nothing that we understand since the port was opened."""
+        return not self._answered
 
     def opened(self, now_s: float) -> list[Event]:
         """The port is open, which may have reset the board: everything starts over."""
-        counters = self.decoder.counters
-        self.decoder = Decoder(sync=True)
-        self.decoder.counters = counters
-        self.clock = BoardClock()
-        self._reset_session()
-        # The first delimiter ends whatever line noise the board has collected.
-        self._out += DELIMITER
-        self._data_s = now_s
-        self._ask(IdentifyRequest(0, self._seq(), 0), now_s)
-        return [self._enter(State.IDENTIFYING, "port open")]
+        return [self._begin(now_s, "port open")]
 
     def closed(self, reason: str) -> list[Event]:
         """The port is gone."""
@@ -131,9 +140,13 @@ class Link:
         if self.state in (State.CLOSED, State.STALE):
             return []
         if self._pending and now_s - self._pending.sent_s >= RETRY_SECONDS:
-            if self._pending.tries >= TRIES:
-                return [self._enter(State.STALE, f"no reply to {_name(self._pending.request)}")]
-            self._ask(self._pending.request, now_s, self._pending.tries + 1)
+            if not self._gives_up(self._pending, now_s):
+                self._ask(self._pending.request, now_s, self._pending.tries + 1)
+            elif self.state is not State.STREAMING:
+                return [self._enter(State.STALE, self._silence(self._pending))]
+            else:
+                # As long as DATA comes, that is enough: a deaf board will end it by itself.
+                self._pending = None
         if self.state is State.STREAMING:
             if now_s - self._data_s > self._stale_seconds:
                 return [self._enter(State.STALE, f"no data for {self._stale_seconds:.1f} s")]
@@ -151,13 +164,30 @@ class Link:
         if self.state is State.STREAMING:
             self._ask(StopRequest(0, self._seq(), 0xFFFFFFFF), now_s)
 
+    def _begin(self, now_s: float, reason: str) -> StateChanged:
+        """Whatever was known of the board's time and answers is void; its counters stay."""
+        counters = self.decoder.counters
+        self.decoder = Decoder(sync=True)
+        self.decoder.counters = counters
+        self.clock = BoardClock()
+        self._reset_session()
+        self._opened_s = self._data_s = now_s
+        self._before = counters.bytes, counters.frames
+        self.echoes = 0
+        self.refused = None
+        change = self._enter(State.OPENING, reason)
+        self._ask(IdentifyRequest(0, self._seq(), 0), now_s)
+        return change
+
     def _reset_session(self) -> None:
         self._out = bytearray()
-        self._pending: _Pending | None = None
+        self._answered = False
+        self._pending = None
         self._chunks = SchemaChunks()
         self._next_seq = 1
-        self._pings = 0
-        self._ping_s = self._stats_s = self._data_s = 0.0
+        self._pings = self._board_us = 0
+        self._uptime_ms: int | None = None
+        self._opened_s = self._ping_s = self._stats_s = self._data_s = 0.0
         self._stale_seconds = MIN_STALE_SECONDS
 
     def _enter(self, state: State, reason: str) -> StateChanged:
@@ -174,13 +204,18 @@ class Link:
         if isinstance(request, TimeRequest):
             # A repeated TIME carries a new stamp, or its round trip would be a lie.
             request = request._replace(token=int(now_s * 1e6))
+        if self.state is State.OPENING:
+            # Ends whatever line noise the board has collected, or the request would be part of it.
+            self._out += DELIMITER
         self._out += encode(request)
-        self._pending = _Pending(request, now_s, tries)
+        self._pending = Pending(request, now_s, tries)
 
     def _ask_regularly(self, now_s: float) -> None:
         if self._pending:
             return
-        if now_s - self._ping_s >= PING_SECONDS:
+        # A board that has gone quiet may have been reset: its clock tells sooner than silence.
+        quiet = now_s - self._data_s > self._stale_seconds / 2
+        if now_s - self._ping_s >= (RETRY_SECONDS if quiet else PING_SECONDS):
             self._ping_s = now_s
             self._ask(TimeRequest(0, self._seq(), 0), now_s)
         elif now_s - self._stats_s >= STATS_SECONDS:
@@ -194,6 +229,9 @@ class Link:
         if assembler is None:
             self.unexpected_frames += 1
             return
+        if assembler.restarted_by_itself(data):
+            events.append(self._begin(now_s, RESET))
+            return
         samples = assembler.take(data, self.clock.host_s)
         if samples is not None:
             self._data_s = now_s
@@ -201,24 +239,30 @@ class Link:
 
     def _take_reply(self, reply: Frame, now_s: float, events: list[Event]) -> None:
         pending = self._pending
-        if not pending or not isinstance(reply, Answer) or not _answers(reply, pending.request):
+        if not pending or not pending.is_answered_by(reply):
             self.unexpected_frames += 1
+            self.echoes += not is_from_board(reply)
             return
         self._pending = None
         if reply.status != Status.OK:
-            reason = f"{_name(pending.request)}: status {reply.status}"
-            events.append(self._enter(State.STALE, reason))
+            if not isinstance(reply, Stats):
+                self.refused = pending.name, reply.status
+                reason = f"{pending.name}: status {reply.status}"
+                events.append(self._enter(State.STALE, reason))
         elif isinstance(reply, Identify):
             self._take_identify(reply, now_s, events)
         elif isinstance(reply, Time):
-            self._take_time(reply, pending.sent_s, now_s)
+            self._take_time(reply, pending, now_s, events)
         elif isinstance(reply, Started):
-            self._take_started(now_s, events)
+            self._take_started(reply, now_s, events)
         elif isinstance(reply, Stats):
-            self.board_stats = reply
+            self._take_stats(reply, now_s, events)
 
     def _take_identify(self, reply: Identify, now_s: float, events: list[Event]) -> None:
         chunks = self._chunks
+        if self.state is State.OPENING:
+            self._answered = True
+            events.append(self._enter(State.IDENTIFYING, "the board answers"))
         try:
             if not reply.json:
                 raise SchemaError("IDENTIFY chunks do not join: one of them is empty")
@@ -245,40 +289,55 @@ class Link:
         events.append(self._enter(State.SYNCING, f"{schema.board} {schema.uid}"))
         self._ask(TimeRequest(0, self._seq(), 0), now_s)
 
-    def _take_time(self, reply: Time, sent_s: float, now_s: float) -> None:
-        self.clock.exchange(sent_s, reply.t_rx_us, reply.t_tx_us, now_s)
-        if self.state is not State.SYNCING:
+    def _take_time(self, reply: Time, asked: Pending, now_s: float, events: list[Event]) -> None:
+        if self._fell_back(reply.t_rx_us, reply.t_tx_us):
+            events.append(self._begin(now_s, RESET))
             return
-        self._pings += 1
-        if self._pings < SYNC_PINGS:
+        self.clock.exchange(asked.sent_s, reply.t_rx_us, reply.t_tx_us, now_s)
+        if self.state is State.SYNCING:
+            self._pings += 1
+            if self._pings < SYNC_PINGS:
+                self._ask(TimeRequest(0, self._seq(), 0), now_s)
+            else:
+                self._ask(StartRequest(0, self._seq(), 0xFFFFFFFF), now_s)
+        elif self.clock.last_was_poor and asked.sent_s == self._ping_s:
+            # It met a queue; another one at once, and only one, so as not to feed the queue.
             self._ask(TimeRequest(0, self._seq(), 0), now_s)
-        else:
-            self._ask(StartRequest(0, self._seq(), 0xFFFFFFFF), now_s)
 
-    def _take_started(self, now_s: float, events: list[Event]) -> None:
+    def _take_started(self, reply: Started, now_s: float, events: list[Event]) -> None:
+        if self._fell_back(reply.t_us, reply.t_us):
+            events.append(self._begin(now_s, RESET))
+            return
         for assembler in self.assemblers.values():
             assembler.expect_start()
-        self._data_s = self._ping_s = self._stats_s = now_s
+        self._data_s = self._ping_s = now_s
+        self._stats_s = now_s - STATS_SECONDS
         events.append(self._enter(State.STREAMING, "started"))
 
+    def _take_stats(self, reply: Stats, now_s: float, events: list[Event]) -> None:
+        before, self._uptime_ms = self._uptime_ms, reply.uptime_ms
+        self.board_stats = reply
+        # 32 bits of milliseconds wrap after 50 days: that is a fall of nearly all of them.
+        if before is not None and 0 < before - reply.uptime_ms < UPTIME_MODULUS // 2:
+            events.append(self._begin(now_s, RESET))
 
-def _name(request: Request) -> str:
-    return type(request).__name__.removesuffix("Request").upper()
+    def _fell_back(self, first_us: int, last_us: int) -> bool:
+        """Whether the board's clock is behind what it was in this session: a new epoch."""
+        before, self._board_us = self._board_us, last_us
+        return first_us < before
 
+    def _gives_up(self, pending: Pending, now_s: float) -> bool:
+        if self.state is State.OPENING:
+            return now_s - self._opened_s >= BOOT_SECONDS
+        return pending.tries >= TRIES
 
-def _answers(reply: Answer, request: Request) -> bool:
-    if type(reply) is not _ANSWER[type(request)] or reply.seq != request.seq:
-        return False
-    if isinstance(reply, Time) and isinstance(request, TimeRequest):
-        # The late reply to an earlier try would make the round trip a lie.
-        return reply.token == request.token
-    return True
-
-
-_ANSWER: dict[type, type] = {
-    IdentifyRequest: Identify,
-    TimeRequest: Time,
-    StartRequest: Started,
-    StopRequest: Stopped,
-    StatsRequest: Stats,
-}
+    def _silence(self, pending: Pending) -> str:
+        """What came instead of an answer."""
+        if self._answered:
+            return f"no reply to {pending.name}"
+        counters, (bytes_before, frames_before) = self.decoder.counters, self._before
+        if counters.bytes == bytes_before:
+            return "no answer, not a byte: is the board powered, are RX and TX swapped?"
+        if counters.frames == frames_before:
+            return "no answer, bytes but no frame: wrong baud rate, or other firmware?"
+        return "no answer but what we sent: are RX and TX joined?" if self.echoes else NO_IDENTIFY

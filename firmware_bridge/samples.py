@@ -70,11 +70,16 @@ class StreamCounters:
 def assemblers_for(
     schema: Schema, before: Schema | None, assemblers: dict[int, Assembler]
 ) -> dict[int, Assembler]:
-    """The assemblers of a board that has identified itself; if it said the same before, those."""
+    """The assemblers of a board that has identified itself; if it said the same before, those.
+    A stream that has changed goes on counting where the one with its id was."""
     if before is not None and schema.crc == before.crc:
         return assemblers
     follows = before is not None
-    return {stream.id: Assembler(stream, schema.tag, follows) for stream in schema.streams}
+    made = {stream.id: Assembler(stream, schema.tag, follows) for stream in schema.streams}
+    for stream, assembler in made.items():
+        if stream in assemblers:
+            assembler.counters = assemblers[stream].counters
+    return made
 
 
 class Assembler:
@@ -106,6 +111,15 @@ class Assembler:
         self._last_t_us = 0
         self._restart_line(0)
 
+    def restarted_by_itself(self, data: Data) -> bool:
+        """Whether the board's clock began anew in the middle of a stream, with no START between."""
+        return (
+            (data.t_us < self._last_t_us or bool(data.flags & CLOCK_RESTARTED))
+            and not self._started
+            and self._next_index is not None
+            and data.schema == self._tag
+        )
+
     def take(self, data: Data, host_s: Callable[[int], float]) -> Samples | None:
         """The batch as physical values; None (and counted) if it can't be this stream's."""
         counters = self.counters
@@ -126,7 +140,8 @@ class Assembler:
         self._last_t_us = data.t_us
         self._estimate_rate(data.t_us, lost)
         self._rows += data.n
-        values = np.multiply(raw, self._scale, dtype=np.float32)
+        values = raw.astype(np.float32)
+        values *= self._scale
         counters.batches += 1
         counters.samples += data.n
         counters.clipped_batches += bool(data.flags & CLIPPED)

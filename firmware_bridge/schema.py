@@ -13,7 +13,7 @@ from typing import Any
 from zlib import crc32
 
 PROTOCOL = 1
-MAX_CHANNELS = 16
+MAX_CHANNELS = 64
 MAX_STREAMS = 8
 MAX_SCHEMA_BYTES = 8192
 MAX_SAMPLE_BYTES_A_BATCH = 1000

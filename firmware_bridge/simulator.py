@@ -1,4 +1,4 @@
-"""Simulator: a simulated board on a pseudo-terminal, for the demo, the tests and the curious.
+"""Simulator: simulated boards on pseudo-terminals, for the demo, the tests and the curious.
 
 In: a board, a bad wire if wanted, a schedule. Out: a device that any serial program can open, and
 one JSON object a line on standard output for what a script must know.
@@ -41,13 +41,12 @@ MAX_WRITE_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What happens beside the board: the name of its port, its faults to announce, its end."""
+    """What happens beside the board: the name of its port, its faults to announce, its reset."""
 
     link: Path | None = None
     faults: tuple[Fault, ...] = ()
     speed: float = 1.0
     reset_at_s: float | None = None
-    seconds: float = inf
 
 
 @dataclass(slots=True)
@@ -104,44 +103,65 @@ def say(**fields: Any) -> None:
     sys.stdout.flush()
 
 
-def run(board: SimulatedBoard, wires: Wires, plan: Plan, started_s: float) -> None:
-    """Serves the board until its time is over or somebody interrupts. `started_s` is when the
-    board was powered on (monotonic seconds)."""
-    port = PseudoTerminal(plan.link)
-    try:
-        name = port.path if plan.link is None else str(plan.link)
-        say(port=name, uid=board.schema.uid)
-        _serve(port, board, wires, plan, started_s)
-    finally:
-        port.close()
+class LiveBoard:
+    """A board, its cable and its pty; lives by steps. `started_s` is when it was powered on
+    (monotonic seconds)."""
 
+    def __init__(self, board: SimulatedBoard, wires: Wires, plan: Plan, started_s: float) -> None:
+        self.board, self.port = board, PseudoTerminal(plan.link)
+        self._wires = wires
+        self._announcements = _announcements(plan, started_s)
+        self._reset_s = inf if plan.reset_at_s is None else started_s + plan.reset_at_s
+        self._pending: deque[bytes] = deque()
 
-def _serve(
-    port: PseudoTerminal, board: SimulatedBoard, wires: Wires, plan: Plan, started_s: float
-) -> None:
-    announcements = _announcements(plan, started_s)
-    reset_s = inf if plan.reset_at_s is None else started_s + plan.reset_at_s
-    pending: deque[bytes] = deque()
-    while (now_s := time.monotonic()) - started_s < plan.seconds:
-        if now_s >= reset_s:
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether the host has not read what was sent."""
+        return bool(self._pending)
+
+    def step(self, now_s: float) -> None:
+        """Does what is due: something to say, a reset, an answer, a batch."""
+        board, wires = self.board, self._wires
+        if now_s >= self._reset_s:
             board.reset(now_s)
             say(reset=True, monotonic_s=now_s)
-            reset_s = inf
-        while announcements and announcements[0]["monotonic_s"] <= now_s:
-            say(**announcements.pop(0))
-        wires.to_board.feed(port.read(), now_s)
+            self._reset_s = inf
+        while self._announcements and self._announcements[0]["monotonic_s"] <= now_s:
+            say(**self._announcements.pop(0))
+        wires.to_board.feed(self.port.read(), now_s)
         for chunk in wires.to_board.poll(now_s):
             board.feed(chunk, now_s)
-        room = 0 if pending or wires.to_host.held_bytes > MAX_WRITE_BYTES else MAX_WRITE_BYTES
-        wires.to_host.feed(board.poll(now_s, room), now_s)
-        pending.extend(wires.to_host.poll(now_s))
+        full = self._pending or wires.to_host.held_bytes > MAX_WRITE_BYTES
+        wires.to_host.feed(board.poll(now_s, 0 if full else MAX_WRITE_BYTES), now_s)
+        self._pending.extend(wires.to_host.poll(now_s))
         # Piece by piece, or the kernel would mend what the wire has cut.
-        while pending:
-            rest = port.write(pending.popleft())
+        while self._pending:
+            rest = self.port.write(self._pending.popleft())
             if rest:
-                pending.appendleft(rest)
+                self._pending.appendleft(rest)
                 break
-        select.select([port.fd], [port.fd] if pending else [], [], TICK_SECONDS)
+
+
+def run(boards: Sequence[LiveBoard], link: Path | None, seconds: float) -> None:
+    """Serves the boards until their time is over or somebody interrupts."""
+    try:
+        for i, live in enumerate(boards):
+            name = live.port.path if link is None else str(_numbered(link, i))
+            say(port=name, uid=live.board.schema.uid)
+        end_s = time.monotonic() + seconds
+        while (now_s := time.monotonic()) < end_s:
+            for live in boards:
+                live.step(now_s)
+            full = [live.port.fd for live in boards if live.waits_for_room]
+            select.select([live.port.fd for live in boards], full, [], TICK_SECONDS)
+    finally:
+        for live in boards:
+            live.port.close()
+
+
+def _numbered(link: Path, number: int) -> Path:
+    """`link` for the first board, `link2`, `link3` ... for the others."""
+    return link.with_name(f"{link.name}{number + 1}") if number else link
 
 
 def _announcements(plan: Plan, started_s: float) -> list[dict[str, Any]]:
@@ -193,28 +213,41 @@ def machine_sources(
 
 
 def simulate(options: Namespace) -> int:
-    """`edge-board simulate`: a board on a pty, or a file of what it would say."""
-    sources: list[Source]
-    if options.recording:
-        document, recorded = recording_sources(read_chunks(options.recording), options.repeat)
-        sources = [*recorded]
-    else:
-        machines = options.machine or ["vibration"]
-        document, sources = machine_sources(
-            machines, options.seed, options.uid, options.rate, options.fault
-        )
+    """`edge-board simulate`: boards on ptys, or a file of what one would say."""
     if options.out:
+        document, sources = _sources(options, 0)
         write_recording(options.out, document, sources, options.seconds)
         return 0
+    if options.boards < 1:
+        raise ValueError("--boards: at least one")
+    boards = [_live(options, number) for number in range(options.boards)]
+    run(boards, options.link, options.seconds)
+    return 0
+
+
+def _sources(options: Namespace, number: int) -> tuple[bytes, list[Source]]:
+    """What the board with this number says; each machine has a seed of its own."""
+    if options.recording:
+        document, recorded = recording_sources(read_chunks(options.recording), options.repeat)
+        return document, [*recorded]
+    return machine_sources(
+        options.machine or ["vibration"], options.seed + number,
+        None if number else options.uid, options.rate, options.fault,
+    )  # fmt: skip
+
+
+def _live(options: Namespace, number: int) -> LiveBoard:
+    document, sources = _sources(options, number)
     started_s, speed, delay_s = time.monotonic(), options.speed, options.delay_ms / 1000
     board = SimulatedBoard(document, sources, started_s, clock_ppm=options.clock_ppm, speed=speed)
     to_host, to_board = (
-        HostileWire(options.lose, options.flip, options.split, delay_s, seed=options.seed + way)
+        HostileWire(options.lose, options.flip, options.split, delay_s,
+                    seed=options.seed + 2 * number + way)
         for way in (0, 1)
-    )
-    plan = Plan(options.link, tuple(options.fault), speed, options.reset_at, options.seconds)
-    run(board, Wires(to_host, to_board), plan, started_s)
-    return 0
+    )  # fmt: skip
+    link = options.link and _numbered(options.link, number)
+    plan = Plan(link, () if number else tuple(options.fault), speed, options.reset_at)
+    return LiveBoard(board, Wires(to_host, to_board), plan, started_s)
 
 
 def write_recording(path: Path, document: bytes, sources: Sequence[Source], seconds: float) -> None:

@@ -60,7 +60,7 @@ def importers(library: str) -> set[str]:
     [
         ("paho", {"edge_agent/mqtt.py"}),
         ("sqlite3", {"edge_agent/outbox.py"}),
-        ("serial", {"edge_agent/ports.py", "firmware_bridge/port.py"}),
+        ("serial", {"firmware_bridge/port.py"}),
         # The converter strips files with the schema that comes with the runtime.
         ("ai_edge_litert", {"edge_agent/interpreter.py", "converter/tflite_file.py"}),
         ("cryptography", {"edge_agent/signature.py"}),

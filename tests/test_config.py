@@ -80,6 +80,7 @@ def test_the_alarm_of_an_asset_changes_only_what_it_names(tmp_path: Path) -> Non
         ('port = "press.tty"', 'prt = "press.tty"', 8, "boards.press.prt", "did you mean port?"),
         ('board = "press"', 'board = "pres"', 11, "assets.motor.board", "did you mean press?"),
         ("[assets.motor]", "[assets.status]", 10, "assets.status", "topic of the gateway"),
+        ("[assets.motor]", "[assets.board]", 10, "assets.board", "topic of the gateway"),
         ('bundle = "motor.otolith"', "", 10, "assets.motor.bundle", "is missing"),
     ],
 )  # fmt: skip

@@ -179,7 +179,7 @@ BROKEN = {
     "bad.csv.gz": (b"\x1f\x8b\x08 not really", 1, "can't be read"),
     "what.xlsx": (b"PK", 2, "expected a .csv"),
     "wide.csv": (
-        ("t," + ",".join(f"c{i}" for i in range(17)) + "\n" + "1," * 17 + "1\n").encode(),
+        ("t," + ",".join(f"c{i}" for i in range(65)) + "\n" + "1," * 65 + "1\n").encode(),
         2, "--columns",
     ),
 }  # fmt: skip

@@ -8,9 +8,17 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from firmware_bridge.board import SimulatedBoard
+from firmware_bridge.board import RESET_POWER_ON, SimulatedBoard
 from firmware_bridge.codec import Decoder, encode
-from firmware_bridge.frames import MAX_JSON_CHUNK_BYTES, Data, DataFlag, Identify, StopRequest
+from firmware_bridge.frames import (
+    MAX_JSON_CHUNK_BYTES,
+    Data,
+    DataFlag,
+    Identify,
+    Stats,
+    StopRequest,
+    Time,
+)
 from firmware_bridge.hostile import HostileWire
 from firmware_bridge.link import Event, Identified, Link, State, StateChanged
 from firmware_bridge.samples import Samples
@@ -19,6 +27,7 @@ from firmware_bridge.sources import MachineSource
 
 UID = "0123456789abcdef01234567"
 STEP_S = 0.005
+SESSION = [State.OPENING, State.IDENTIFYING, State.SYNCING]
 
 
 def make_board(machines: tuple[str, ...] = ("vibration",), **options) -> SimulatedBoard:
@@ -90,7 +99,7 @@ def without(numbers: set[int]) -> Callable[[bytes], bytes]:
 
 def test_a_session_from_open_to_samples():
     bench = streaming(Bench(make_board(("vibration", "compass"))), 2.0)
-    assert bench.states == [State.IDENTIFYING, State.SYNCING, State.STREAMING]
+    assert bench.states == [*SESSION, State.STREAMING]
     identified = [event for event in bench.events if isinstance(event, Identified)]
     assert [event.document for event in identified] == [board_document(UID, (ACCEL, MAG))]
     values = np.concatenate([s.values for s in bench.samples if s.stream == ACCEL.id])
@@ -138,20 +147,120 @@ def test_a_batch_that_the_board_drops_is_counted_as_the_boards():
     assert bench.samples[-1].first_index + 80 == counters.samples + counters.lost_on_board
 
 
-def test_a_reset_of_the_board_is_silence_then_a_restart():
+def anew(bench: Bench, events: list[Event]) -> None:
+    """The board was found to have begun anew, and the session with it; the port stays open."""
+    states = [event for event in events if isinstance(event, StateChanged)]
+    assert [change.state for change in states] == [*SESSION, State.STREAMING]
+    assert "it was reset" in states[0].reason
+    seen = [event for event in bench.samples if event.t0 > bench.now_s - 0.5]
+    assert seen[-1].t0 + 80 / 3200 == pytest.approx(bench.now_s, abs=0.05)
+
+
+def test_a_reset_of_the_board_is_a_restart_within_a_second():
     bench = streaming(Bench(make_board()))
     bench.board.reset(bench.now_s - 1000.0)
-    bench.run(2.0)
-    assert bench.states[-1] is State.STALE
-    bench.open()
-    seen = [e for e in bench.run(1.0) if isinstance(e, Samples)]
-    assert bench.link.state is State.STREAMING
+    events = bench.run(1.0)
+    anew(bench, events)
+    seen = [e for e in events if isinstance(e, Samples)]
     assert seen[0].restarted
     assert seen[0].flags & DataFlag.CLOCK_RESTARTED
     assert not any(s.restarted for s in seen[1:])
     assert bench.link.assemblers[1].counters.restarts == 1
-    # The clock of the new session is the board's new one.
-    assert seen[-1].t0 + 80 / 3200 == pytest.approx(bench.now_s, abs=0.05)
+
+
+@pytest.mark.parametrize("after", [0, 3, 8])
+def test_a_reset_before_start_is_a_new_epoch_too(after: int):
+    """After so many answers to TIME: START's answer may be the first with the new clock."""
+    bench = Bench(make_board(clock_offset_us=5_000_000))
+    decoder, seen = Decoder(), [0]
+
+    def reset_in_time(chunk: bytes) -> bytes:
+        seen[0] += sum(isinstance(frame, (Identify, Time)) for frame in decoder.feed(chunk))
+        if seen[0] == 1 + after:
+            seen[0] += 1
+            bench.board._clock_offset_us = 0
+            bench.board.reset(bench.now_s - 1000.0)
+        return chunk
+
+    bench.through = reset_in_time
+    bench.open()
+    bench.run(1.0)
+    assert bench.states[-4:] == [*SESSION, State.STREAMING]
+    # With nothing known of the board's time, the reset goes unseen, and nothing is lost by that.
+    assert bench.states.count(State.OPENING) == (1 if after == 0 else 2)
+    assert bench.samples[-1].t0 + 80 / 3200 == pytest.approx(bench.now_s, abs=0.05)
+
+
+def test_a_board_that_streams_on_after_a_reset_is_not_believed():
+    bench = streaming(Bench(make_board()))
+    last = bench.samples[-1]
+    frame = Data(1, 0, 0, 0, 80, bench.link.schema.tag, DataFlag.CLOCK_RESTARTED, bytes(480))
+    before = len(bench.samples)
+    bench.events += bench.link.feed(encode(frame), bench.now_s)
+    assert len(bench.samples) == before
+    events = bench.run(1.0)
+    assert bench.states[-4:] == [*SESSION, State.STREAMING]
+    first = next(e for e in events if isinstance(e, Samples))
+    assert first.restarted
+    assert first.t0 > last.t0
+
+
+@pytest.mark.parametrize(
+    ("uptimes_ms", "sessions"), [((5000, 9000), 1), ((5000, 4000), 2), ((2**32 - 10, 20), 1)]
+)
+def test_an_uptime_that_falls_back_is_a_new_session_unless_it_wraps(
+    uptimes_ms: tuple[int, int], sessions: int
+):
+    bench, decoder, told = Bench(make_board()), Decoder(), list(uptimes_ms)
+
+    def retold(chunk: bytes) -> bytes:
+        frames = decoder.feed(chunk)
+        return b"".join(
+            encode(f._replace(uptime_ms=told.pop(0)) if isinstance(f, Stats) and told else f)
+            for f in frames
+        )
+
+    bench.through = retold
+    streaming(bench).run(31.0)
+    assert not told
+    assert bench.states.count(State.OPENING) == sessions
+
+
+def test_the_boards_own_counters_are_known_soon():
+    bench = streaming(Bench(make_board()))
+    assert bench.link.board_stats is not None
+    assert bench.link.board_stats.reset_cause == RESET_POWER_ON
+
+
+@pytest.mark.parametrize("status", [None, 0xFF])
+def test_a_board_without_stats_streams_all_the_same(status: int | None):
+    bench, decoder = Bench(make_board()), Decoder()
+
+    def without_stats(chunk: bytes) -> bytes:
+        frames = [
+            f._replace(status=status) if isinstance(f, Stats) and status else f
+            for f in decoder.feed(chunk)
+        ]
+        return b"".join(encode(f) for f in frames if status or not isinstance(f, Stats))
+
+    bench.through = without_stats
+    streaming(bench).run(4.0)
+    assert bench.states == [*SESSION, State.STREAMING]
+    assert bench.link.board_stats is None
+    assert bench.link.clock.drift_ppm < 100
+
+
+@pytest.mark.parametrize("boot_seconds", [0.0, 1.0, 2.0, 3.5])
+def test_a_board_that_starts_slowly_is_waited_for(boot_seconds: float):
+    """Whatever comes in the meantime; and it takes no longer than the next try."""
+    bench = Bench(make_board())
+    ready_s = bench.now_s + boot_seconds
+    bench.through = lambda chunk: chunk if bench.now_s > ready_s else b"boot: \xff\x7f"
+    bench.open()
+    bench.run(boot_seconds)
+    assert bench.states == [State.OPENING]
+    bench.run(0.5)
+    assert bench.states == [*SESSION, State.STREAMING]
 
 
 def test_another_board_on_the_port_is_refused_in_words():
@@ -159,7 +268,7 @@ def test_another_board_on_the_port_is_refused_in_words():
     bench.open()
     events = bench.run(1.0)
     assert bench.states[-1] is State.STALE
-    reason = next(e.reason for e in events if isinstance(e, StateChanged))
+    *_, reason = (e.reason for e in events if isinstance(e, StateChanged))
     assert UID in reason
     assert "another is configured" in reason
     assert not bench.samples
@@ -180,20 +289,70 @@ def test_a_description_that_does_not_join_is_refused_in_words(changes, words):
     document = board_document(UID, (ACCEL,))
     reply = Identify(0, 1, 0, 0, len(document), crc32(document), document)
     assert len(document) <= MAX_JSON_CHUNK_BYTES
-    (event,) = link.feed(encode(reply._replace(**changes)), 0.1)
+    _, event = link.feed(encode(reply._replace(**changes)), 0.1)
     assert event.state is State.STALE
     assert words in event.reason
 
 
-def test_no_reply_is_stale_after_four_tries():
+@pytest.mark.parametrize(
+    ("comes", "words"),
+    [
+        (lambda sent: b"", "not a byte"),
+        (lambda sent: b"$GPGGA,1\r\n\0", "wrong baud rate, or other firmware?"),
+        (lambda sent: sent, "are RX and TX joined?"),
+        (lambda sent: encode(Time(0, 9, 0, 0, 0, 0)), "though frames come"),
+    ],
+)
+def test_nobody_there_is_stale_after_four_seconds_and_says_what_came(comes, words):
+    link, now_s = Link(), 1000.0
+    link.opened(now_s)
+    states = []
+    while now_s < 1010.0:
+        states += [(now_s, event) for event in link.tick(now_s)]
+        link.feed(comes(link.outgoing()), now_s)
+        assert link.unanswered
+        now_s += 0.1
+    ((at_s, change),) = states
+    assert 1004.0 <= at_s < 1004.5
+    assert change.state is State.STALE
+    assert words in change.reason
+
+
+def test_no_reply_after_the_first_one_is_stale_after_four_tries():
     bench = Bench(make_board())
-    bench.through = lambda chunk: b""
+    decoder = Decoder()
+    bench.through = lambda chunk: b"".join(
+        encode(frame) for frame in decoder.feed(chunk) if isinstance(frame, Identify)
+    )
     bench.open()
     bench.run(0.9)
-    assert bench.link.state is State.IDENTIFYING
+    assert bench.link.state is State.SYNCING
     events = bench.run(0.2)
-    assert events == [StateChanged(State.STALE, "no reply to IDENTIFY")]
+    assert events == [StateChanged(State.STALE, "no reply to TIME")]
+    assert not bench.link.unanswered
     assert bench.run(5.0) == []
+
+
+def test_replies_may_be_missing_while_data_comes():
+    bench = streaming(Bench(make_board()))
+    decoder = Decoder()
+    bench.through = lambda chunk: b"".join(
+        encode(frame) for frame in decoder.feed(chunk) if isinstance(frame, Data)
+    )
+    bench.run(20.0)
+    assert bench.states == [*SESSION, State.STREAMING]
+    bench.to_board = HostileWire(lose=1.0)  # and now the board is deaf, too
+    events = bench.run(7.0)
+    assert [e.state for e in events if isinstance(e, StateChanged)] == [State.STALE]
+    assert "no data" in events[-1].reason
+
+
+def test_a_silent_board_keeps_nobody_awake():
+    link = Link()
+    link.opened(0.0)
+    assert link.waiting
+    link.tick(0.3)
+    assert not link.waiting
 
 
 def test_silence_while_streaming_is_stale():
@@ -217,7 +376,7 @@ def test_a_board_that_streams_already_when_the_host_comes():
     bench.link = Link()
     bench.open()
     events = bench.run(1.0)
-    assert bench.states[-3:] == [State.IDENTIFYING, State.SYNCING, State.STREAMING]
+    assert bench.states[-4:] == [*SESSION, State.STREAMING]
     first = next(e for e in events if isinstance(e, Samples))
     assert (first.first_index, first.lost_before, first.restarted) == (0, 0, False)
     assert bench.link.decoder.counters.damaged == 0
@@ -283,8 +442,9 @@ def test_the_late_answer_to_an_earlier_time_request_is_no_measurement():
         bench.run(4.0)
         clock = bench.link.clock
         if clock.round_trip_s is not None:
-            # Whatever the delays are, the error can't be over half of the round trip.
-            assert abs(clock.host_s(0) - 1000.0) <= clock.round_trip_s / 2 + 1e-6
+            # Whatever the delays are, the error is about half of the shortest round trip at most.
+            error_s = clock.host_s(bench.board.clock_us(bench.now_s - 1000.0)) - bench.now_s
+            assert abs(error_s) <= clock.round_trip_s / 2 * 1.05
     assert State.STREAMING in bench.states
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import serial
 
 from edge_agent.config import BoardSettings
 from edge_agent.ports import Closed, Opened, PortEvent, Ports
@@ -147,17 +146,61 @@ def test_the_same_trouble_is_marked_as_the_same(tmp_path: Path) -> None:
     ports.shut()
 
 
-def test_a_port_that_another_program_holds_is_said_to_be_held(
+def test_the_same_device_under_two_names_is_opened_once(
+    tmp_path: Path,
     terminals: Callable[..., PseudoTerminal],
 ) -> None:
-    board = terminals()
-    with serial.Serial(board.path, exclusive=True):
-        ports = Ports({"b": settings(board.path)})
-        ports.tick(0.0)
-        ((_, event),) = ports.poll(0.0)
-        assert isinstance(event, Closed)
-        assert "held by another program" in event.reason
-        ports.shut()
+    board = terminals(tmp_path / "by-id")
+    ports = Ports({"a": settings(board.path), "b": settings(tmp_path / "by-id")})
+    ports.tick(0.0)
+    (_, opened), (_, refused) = ports.poll(0.0)
+    assert isinstance(opened, Opened)
+    assert isinstance(refused, Closed)
+    assert "held by this very program" in refused.reason
+    ports.shut()
+
+
+def test_a_name_that_points_elsewhere_is_followed_at_the_next_tick(
+    tmp_path: Path, terminals: Callable[..., PseudoTerminal]
+) -> None:
+    """As udev does with by-id, when a board is plugged into another socket."""
+    link, now_s = tmp_path / "by-id", 0.0
+    boards = [terminals(), terminals()]
+    link.symlink_to(boards[0].path)
+    ports = Ports({"b": settings(link)})
+    ports.tick(now_s)
+    assert kinds(ports.poll(0.0)) == [Opened]
+    for _ in range(6):
+        ports.close("b", now_s)  # waits grow
+        now_s += 100.0
+        ports.tick(now_s)
+        assert kinds(ports.poll(0.0)) == [Opened]
+    boards[0].close()
+    assert kinds(until(ports, bool)) == [Closed]
+    link.unlink()
+    for _ in range(3):
+        now_s += 0.1
+        ports.tick(now_s)
+    ports.poll(0.0)
+    link.symlink_to(boards[1].path)
+    now_s += 0.1
+    ports.tick(now_s)
+    assert kinds(ports.poll(0.0)) == [Opened]
+    boards[1].write(b"here")
+    assert received(until(ports, bool), "b") == b"here"
+    ports.shut()
+
+
+def test_a_board_that_was_asked_for_long_is_asked_again_soon(
+    terminals: Callable[..., PseudoTerminal],
+) -> None:
+    ports, now_s = Ports({"b": settings(terminals().path)}), 0.0
+    for _ in range(8):
+        ports.tick(now_s)
+        assert kinds(ports.poll(0.0)) == [Opened]
+        ports.close("b", now_s, again_soon=True)
+        now_s += 0.31
+    ports.shut()
 
 
 def test_a_board_that_takes_no_bytes_is_given_up(terminals: Callable[..., PseudoTerminal]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from firmware_bridge.frames import Data, DataFlag
-from firmware_bridge.samples import Assembler, Samples
-from firmware_bridge.schema import StreamSchema
+from firmware_bridge.samples import Assembler, Samples, assemblers_for
+from firmware_bridge.schema import StreamSchema, parse_schema
+from firmware_bridge.signals import ACCEL, MAG, board_document
 
 TAG = 0x5A
 
@@ -108,3 +111,15 @@ def test_the_true_rate_comes_from_index_and_clock() -> None:
     for k in range(200):
         take(assembler, batch(k, 10 * k, t_us=k * 103_000))
     assert assembler.rate_hz == pytest.approx(100 / 1.03, rel=1e-6)
+
+
+def test_a_stream_that_changes_goes_on_counting() -> None:
+    """SET_RATE makes a new description; what was lost before stays lost."""
+    said = parse_schema(board_document("0" * 24, (ACCEL, MAG)))
+    first = assemblers_for(said, None, {})
+    take(first[1], batch(0, 0)._replace(schema=99))
+    assert assemblers_for(said, said, first) is first
+    faster = parse_schema(board_document("0" * 24, (replace(ACCEL, rate_hz=1600.0), MAG)))
+    second = assemblers_for(faster, said, first)
+    assert second[1] is not first[1]
+    assert second[1].counters.refused == 1

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +70,12 @@ def subscriber(mosquitto: Mosquitto) -> Iterator[Subscriber]:
     made = Subscriber(mosquitto.port, f"{BASE}/#")
     yield made
     made.close()
+
+
+def numbers(subscriber: Subscriber, leaf: str) -> dict[str, Any]:
+    """The newest message of `health` or `board/<name>`."""
+    found: dict[str, Any] = json.loads(subscriber.latest(f"{BASE}/{leaf}") or "{}")
+    return found
 
 
 def statuses(subscriber: Subscriber, asset: str) -> list[str]:
@@ -186,13 +193,31 @@ def test_a_board_that_is_unplugged_is_offline_and_comes_back_with_a_gap(
 def test_lost_bytes_are_told_and_no_window_spans_them(
     tmp_path: Path, mosquitto: Mosquitto, subscriber: Subscriber
 ) -> None:
-    config = load_config(configure(tmp_path, mosquitto.port, PUMP))
+    every_second = "[health]\ninterval_seconds = 1\n"
+    config = load_config(configure(tmp_path, mosquitto.port, PUMP, every_second))
     facts: list[Fact] = []
     with (
-        programs.board(tmp_path / "b.tty", "--seed", 7, "--lose", 2e-5),
-        service(config, facts.append),
+        programs.board(tmp_path / "b.tty", "--seed", 7, "--lose", 2e-5, "--clock-ppm", 80),
+        service(config, facts.append) as running,
     ):
         subscriber.until(lambda: len(subscriber.events("gap")) >= 2, 60)
+        counted = running._sessions["b"].link.assemblers[1].counters.lost_on_wire
+        subscriber.until(lambda: numbers(subscriber, "board/b").get("samples_lost_on_wire", 0))
+        subscriber.until(
+            lambda: numbers(subscriber, "health")["samples_lost_on_wire"]
+            == numbers(subscriber, "board/b")["samples_lost_on_wire"] >= counted
+        )  # fmt: skip
+    health, board = numbers(subscriber, "health"), numbers(subscriber, "board/b")
+    assert (board["board"], board["state"], board["sessions"]) == ("b", "streaming", 1)
+    assert "trouble" not in board
+    damaged = [board[f"frames_{kind}"] for kind in ("bad_crc", "bad_cobs", "bad_frame", "oversize")]
+    assert health["frames_damaged"] == sum(damaged) > 0
+    assert board["samples"] > 3200
+    assert board["samples_lost_on_board"] == board["samples_overwritten"] == 0
+    assert 0.0 < board["clock_round_trip_ms"] == health["clock_round_trip_max_ms"] < 50.0
+    assert abs(board["clock_drift_ppm"]) == health["clock_drift_max_ppm"] < 500.0
+    assert (board["board_reset_cause"], board["board_rx_overrun"]) == (1, 0)
+    assert 0.0 < board["board_uptime_s"] < 60.0
     lost = [fact for fact in facts if isinstance(fact, Gap)]
     told = subscriber.events("gap")
     assert sum(gap["samples_lost"] for gap in told) <= sum(gap.lost for gap in lost)

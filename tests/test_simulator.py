@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from firmware_bridge.__main__ import main
+from firmware_bridge.codec import encode
+from firmware_bridge.frames import Data
 from firmware_bridge.link import Identified, Link, State
 from firmware_bridge.port import Port
 from firmware_bridge.recording import Playback
+from firmware_bridge.sampler import sampled
 from firmware_bridge.samples import Samples
 from firmware_bridge.signals import ACCEL, MAG, Machine, board_document, make_machine
+from firmware_bridge.simulator import PseudoTerminal
+from firmware_bridge.sources import MachineSource
 
 UID = "0123456789abcdef01234567"
 DOCUMENT = board_document(UID, (ACCEL, MAG))
@@ -185,6 +194,7 @@ def test_dump_of_a_port(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         (["dump", "/nowhere"], 74, "/nowhere"),
         (["simulate", "--recording", "/nowhere"], 74, "/nowhere"),
         (["simulate", "--out", "/tmp/x"], 2, "--out needs --seconds"),
+        (["simulate", "--boards", "0"], 2, "at least one"),
         (["simulate", "--fault", "drift:1"], 2, "vibration has"),
         (["simulate", "--fault", "bearing:1:2:1:q"], 2, "no channel 'q'"),
         (
@@ -213,7 +223,61 @@ def test_dump_of_something_else_says_so(tmp_path: Path, capsys: pytest.CaptureFi
     file = tmp_path / "x"
     file.write_bytes(os.urandom(5000))
     assert main(["dump", str(file)]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "problem     5000 bytes, no frame: wrong baud rate?"
+    file.write_bytes(encode(Data(1, 0, 0, 0, 1, 0, 0, b"1234")))
+    assert main(["dump", str(file)]) == 1
     assert "no IDENTIFY frame found" in capsys.readouterr().out
+
+
+def test_dump_of_a_noisy_port_ends_by_itself_and_says_why(capsys: pytest.CaptureFixture[str]):
+    terminal = PseudoTerminal(None)
+    ended = threading.Event()
+
+    def babble() -> None:
+        while not ended.wait(0.01):
+            terminal.write(random.Random(1).randbytes(100))
+
+    thread = threading.Thread(target=babble)
+    thread.start()
+    assert main(["dump", terminal.path]) == 1
+    ended.set()
+    thread.join()
+    terminal.close()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"problem     \d+ bytes, no frame: wrong baud rate\?", last)
+
+
+def test_dump_ends_in_a_table_of_rates_and_losses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The sensor is 2 % fast, and two frames are cut out of the recording."""
+    stream, machine = make_machine("vibration", 1)
+    fast = replace(stream, rate_hz=3264.0)
+    document = board_document(UID, (stream,))
+    chunks = [b"".join(sampled(document, [MachineSource(fast, machine)], 2.0))]
+    frames = chunks[0].split(b"\0")
+    del frames[10], frames[20]
+    (tmp_path / "r").write_bytes(b"\0".join(frames))
+    assert main(["dump", str(tmp_path / "r")]) == 0
+    *_, heads, row = capsys.readouterr().out.splitlines()
+    assert heads.split()[:3] == ["stream", "rate", "Hz"]
+    name, rate, nominal, samples, wire, board, gaps, *rest = row.split()
+    assert (name, nominal, wire, board, gaps) == ("accel", "3200.0", "160", "0", "2")
+    assert float(rate) == pytest.approx(3264.0, abs=0.1)
+    assert int(samples) + 160 == pytest.approx(2 * 3264, abs=80)
+    assert set(rest) == {"0"}
+
+
+def test_several_boards_in_one_process(tmp_path: Path):
+    with simulator("--link", str(tmp_path / "b"), "--boards", "3", "--seed", "4") as process:
+        told = [said(process) for _ in range(3)]
+        assert [line["port"] for line in told] == [str(tmp_path / n) for n in ("b", "b2", "b3")]
+        assert len({line["uid"] for line in told}) == 3
+        for line in told:
+            link, _ = listen(line["port"], streamed(800))
+            assert link.schema.uid == line["uid"]
+            assert link.assemblers[1].counters.lost_on_wire == 0
 
 
 def test_vectors_check():

@@ -1,0 +1,118 @@
+"""Explanations: shares that add up, the right channel, sign and size, and what heals the score."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_agent.explain import explain
+from edge_agent.manifest import NormalError, Scaler, Sensor
+from edge_agent.scoring import Score, Scorer
+
+CHANNELS = ("flow", "heat", "current", "speed", "left", "right", "front", "back")
+COUNT = len(CHANNELS)
+SENSOR = Sensor(channels=CHANNELS, unit="V", rate_hz=1.0)
+STEPS = 12
+CENTRE, SCALE = (5.0, 20.0, 1.0, 100.0) * 2, (0.5, 2.0, 0.1, 10.0) * 2
+LABELS = ("",) * len(CHANNELS)
+
+
+def plane() -> np.ndarray:
+    """Two hidden causes for eight channels: what a model of a healthy machine has learned."""
+    axes = np.linalg.qr(np.random.default_rng(3).normal(size=(len(CHANNELS), 2)))[0]
+    return axes @ axes.T
+
+
+PLANE = plane()
+
+
+def judge(window: np.ndarray, features_a_channel: int = 1) -> Score:
+    """A linear autoencoder's verdict."""
+    levels = NormalError(by_feature=(0.02,) * COUNT, by_step=(0.02,) * STEPS)
+    channel_of = np.arange(COUNT) // features_a_channel
+    mine = Scorer(Scaler(centre=CENTRE, scale=SCALE), levels, channel_of)
+    scaled = mine.scale(window.astype(np.float32))
+    return mine.score(0.0, scaled, (scaled @ PLANE).astype(np.float32))
+
+
+def healthy(seed: int) -> np.ndarray:
+    """float64[steps, channel] in volts, on the plane but for a little noise."""
+    random = np.random.default_rng(seed)
+    scaled = random.normal(size=(STEPS, COUNT)) @ PLANE + 0.05 * random.normal(size=(STEPS, COUNT))
+    return scaled * SCALE + CENTRE
+
+
+def faulty(seed: int, channel: int, deviations: float) -> np.ndarray:
+    window = healthy(seed)
+    window[STEPS // 2 :, channel] += deviations * SCALE[channel]
+    return window
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shares_add_up_to_one(seed: int) -> None:
+    score = judge(faulty(seed, seed % COUNT, 4.0))
+    for shares in (score.by_channel, score.by_feature, score.by_step):
+        assert shares.sum() == pytest.approx(1.0, abs=1e-6)
+        assert shares.min() >= 0.0
+
+
+def test_the_injected_channel_comes_first_with_its_sign() -> None:
+    right = signs = 0
+    for seed in range(200):
+        channel, sign = seed % COUNT, 1 if seed % 16 < COUNT else -1
+        why = explain(judge(faulty(seed, channel, 5.0 * sign)), SENSOR, LABELS, 20)
+        right += why.channels[0].name == CHANNELS[channel]
+        signs += why.direction == ("higher" if sign > 0 else "lower")
+        assert why.top_step >= STEPS // 2
+    # The plane leans on some channels so much that the error is seen elsewhere.
+    assert right >= 160
+    assert signs >= 160
+
+
+def test_what_was_there_and_what_was_expected_are_in_the_channels_unit() -> None:
+    window = faulty(1, 1, 6.0)
+    score = judge(window)
+    why = explain(score, SENSOR, LABELS, 20)
+    at = CHANNELS.index(why.channels[0].name)
+    assert why.observed == pytest.approx(window[why.top_step, at], rel=1e-5)
+    scaled = (window - CENTRE) / SCALE
+    expected = (scaled @ PLANE)[why.top_step, at] * SCALE[at] + CENTRE[at]
+    assert why.expected == pytest.approx(expected, rel=1e-4)
+    assert f"{why.observed:.4g} V, expected {why.expected:.4g}" in why.sentence
+
+
+def test_healing_the_first_channel_heals_the_score() -> None:
+    """Deletion: with the expected values in its place most single faults are gone."""
+    limit = 1.2 * np.quantile([judge(healthy(seed)).value for seed in range(1000, 1400)], 0.995)
+    healed = cases = 0
+    for seed in range(200):
+        window = faulty(seed, seed % COUNT, 5.0)
+        score = judge(window)
+        if score.value < limit:
+            continue
+        cases += 1
+        at = int(np.argmax(score.by_channel))
+        for _ in range(50):  # the model's expectation, which moves as the channel does
+            expected = ((window - CENTRE) / SCALE) @ PLANE
+            window[:, at] = expected[:, at] * SCALE[at] + CENTRE[at]
+        healed += judge(window).value < limit
+    assert cases > 150
+    assert healed >= 0.7 * cases
+
+
+def test_the_shape_of_an_anomaly() -> None:
+    far = judge(faulty(1, 0, 9.0))
+    assert explain(far, SENSOR, LABELS, 2).shape == "point"
+    assert explain(far, SENSOR, LABELS, 10).shape == "collective"
+    # All values are usual ones, only not together.
+    window = healthy(1)
+    window[:, 2] = 2 * CENTRE[2] - window[:, 2]
+    assert explain(judge(window), SENSOR, LABELS, 10).shape == "contextual"
+
+
+def test_a_band_is_named_without_numbers_that_nobody_can_read() -> None:
+    labels = ("10-20 Hz", "20-40 Hz", "40-80 Hz", "level") * 2
+    two = Sensor(channels=("x", "y"), unit="g", rate_hz=1.0)
+    why = explain(judge(faulty(1, 2, 9.0), COUNT // 2), two, labels, 9)
+    assert why.feature in labels
+    assert why.sentence.endswith("than normal")
