@@ -20,9 +20,10 @@ def test_a_row_is_judged_from_its_own_side() -> None:
 
 def test_the_decoder_is_measured_beside_its_rival(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
-    (line,) = run("tests.benchmarks", "decoder", "--json", "--out", out)
-    assert json.loads(out.read_text()) == [line]
-    assert set(line) == KEYS
-    assert line["name"] == "decoder"
+    line, floor = run("tests.benchmarks", "decoder", "--json", "--out", out)
+    assert json.loads(out.read_text()) == [line, floor]
+    assert set(line) == set(floor) == KEYS
+    assert (line["name"], floor["name"]) == ("decoder", "decoder_floor")
     assert line["ratio"] == line["value"] / line["floor"]
     assert line["ratio"] > 10  # its goal is 100; a busy machine is no reason to fail
+    assert 1 < floor["ratio"] < 250  # its goal is 25

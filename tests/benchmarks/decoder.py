@@ -1,4 +1,5 @@
-"""Decoder: samples a CPU second, ours beside pymavlink's RAW_IMU (one sample a message)."""
+"""Decoder: samples a CPU second, ours beside pymavlink's RAW_IMU (one sample a message), and
+beside a copy of the bare numbers, which have no frames around them."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from firmware_bridge.codec import Decoder, encode
 from firmware_bridge.frames import Data
 from tests.benchmarks.row import Row
 
-GOAL = 100.0
+GOAL, FLOOR_GOAL = 100.0, 25.0
 CHUNK_BYTES = 4096
 REPEATS = 5
 
@@ -42,6 +43,18 @@ def _decode_ours(wire: bytes) -> int:
     return samples
 
 
+def _copy_bare(numbers: bytes) -> int:
+    """The floor: chunks as arrays, copied into a ring."""
+    ring, samples = np.empty((CHUNK_BYTES // 6, 3), "<i2"), 0
+    size = ring.nbytes
+    for at in range(0, len(numbers), size):
+        chunk = numbers[at : at + size]
+        rows = np.frombuffer(chunk, "<i2").reshape(-1, 3)
+        ring[: len(rows)] = rows
+        samples += len(rows)
+    return samples
+
+
 def _decode_mavlink(wire: bytes) -> int:
     link, samples = mavlink.MAVLink(None), 0
     for at in range(0, len(wire), CHUNK_BYTES):
@@ -59,7 +72,12 @@ def _samples_a_second(decode: Callable[[bytes], int], wire: bytes, samples: int)
 
 
 def measure() -> list[Row]:
-    """The row `decoder`."""
+    """The rows `decoder` and `decoder_floor`."""
     ours = _samples_a_second(_decode_ours, _ours(400_000), 400_000)
     rival = _samples_a_second(_decode_mavlink, _mavlinks(8_000), 8_000)
-    return [Row("decoder", "samples a CPU second", ours, "pymavlink RAW_IMU", rival, GOAL, "high")]
+    bare = _samples_a_second(_copy_bare, bytes(6 * 4_000_000), 4_000_000)
+    return [
+        Row("decoder", "samples a CPU second", ours, "pymavlink RAW_IMU", rival, GOAL, "high"),
+        Row("decoder_floor", "CPU ns a sample", 1e9 / ours, "frombuffer + copy", 1e9 / bare,
+            FLOOR_GOAL, "low"),
+    ]  # fmt: skip

@@ -1,9 +1,10 @@
 """The floors: what the work costs when nothing but the work is done.
 
 `read`: one selector, `os.read`, `np.frombuffer`. `invoke`: the same and the bare interpreter as
-often as the agent judges. `ports`: our ports and links, up to samples. `memory`: interpreter,
-NumPy and paho, imported and standing still. Each runs in a process of its own, so that CPU seconds
-and memory are its alone, and ends with one line of JSON.
+often as the agent judges, each read as soon as there is something. `ports`: our ports and links,
+up to samples. `read` and `ports` rest as the service does: what comes within `REST_SECONDS` is read
+together. `memory`: interpreter, NumPy and paho, imported and standing still. Each runs in a process
+of its own, so that CPU seconds and memory are its alone, and ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -22,19 +23,21 @@ import numpy as np
 from edge_agent.bundle import read_bundle
 from edge_agent.config import BoardSettings
 from edge_agent.ports import Opened, Ports
+from edge_agent.session import FILL_BYTES
 from firmware_bridge.codec import DELIMITER, encode
 from firmware_bridge.frames import HeartbeatRequest, StartRequest
 from firmware_bridge.link import Link
 
 WARM_UP_SECONDS = 3.0
 BYTES_A_SAMPLE = 6.33
+REST_SECONDS = FILL_BYTES / (3200 * 6)
 
 
 def bare_invoke(bundle: Path) -> tuple[object, float]:
     """An interpreter that is only invoked, and the bytes of the wire between two windows."""
     from ai_edge_litert.interpreter import Interpreter
 
-    manifest, model = read_bundle(bundle)[:2]
+    manifest, model = (whole := read_bundle(bundle)).manifest, whole.model
     interpreter = Interpreter(model_content=model, num_threads=1)
     interpreter.allocate_tensors()
     return interpreter, manifest.window.hop * BYTES_A_SAMPLE
@@ -65,7 +68,22 @@ def read_only(paths: list[str], seconds: float, bundle: Path | None) -> float:
             if pending >= bytes_a_window:
                 pending -= bytes_a_window
                 interpreter.invoke()
+        if interpreter is None:
+            time.sleep(REST_SECONDS)
     return (time.process_time() - (cpu or 0.0)) / seconds
+
+
+def _turn(ports: Ports, links: dict[str, Link]) -> None:
+    """What has come to the links, what they say to the ports."""
+    for name, event in ports.poll(0.1):
+        now = time.monotonic()
+        if isinstance(event, bytes):
+            links[name].feed(event, now)
+        elif isinstance(event, Opened):
+            links[name].opened(now)
+    for name, link in links.items():
+        if out := link.outgoing():
+            ports.write(name, out)
 
 
 def ports_and_links(paths: list[str], seconds: float) -> float:
@@ -82,15 +100,9 @@ def ports_and_links(paths: list[str], seconds: float) -> float:
             ports.tick(now)
             for link in links.values():
                 link.tick(now)
-        for name, event in ports.poll(0.1):
-            now = time.monotonic()
-            if isinstance(event, bytes):
-                links[name].feed(event, now)
-            elif isinstance(event, Opened):
-                links[name].opened(now)
-        for name, link in links.items():
-            if out := link.outgoing():
-                ports.write(name, out)
+        _turn(ports, links)
+        if not any(link.waiting for link in links.values()):
+            time.sleep(REST_SECONDS)
     ports.shut()
     return (time.process_time() - (cpu or 0.0)) / seconds
 

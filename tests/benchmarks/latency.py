@@ -143,7 +143,8 @@ class Subscriber:
 
 def jumpy_bundle(folder: Path) -> Path:
     """The default bundle, one window after the other, a threshold between quiet and loud."""
-    manifest, model, _, _ = read_bundle(rig.BUNDLE)
+    bundle = read_bundle(rig.BUNDLE)
+    manifest, model = bundle.manifest, bundle.model
     window = manifest.window.model_copy(update={"hop": manifest.window.length})
     eager = {"on_delay_windows": 1, "off_delay_windows": 1, "clear_ratio": 1.0}
     alarm = manifest.alarm.model_copy(update=eager)

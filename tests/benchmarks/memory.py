@@ -36,7 +36,7 @@ def measure() -> list[Row]:
     """The rows `memory` and `memory_hour`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with rig.boards(folder, 4) as links, rig.broker(folder) as broker:
+        with rig.boards(folder, 4, processes=4) as links, rig.broker(folder) as broker:
             settings = rig.config(folder, broker.port, links)
             with rig.agent(settings) as process:
                 time.sleep(SETTLE_SECONDS)

@@ -17,6 +17,7 @@ from tests.conftest import ROOT, Mosquitto
 
 BUNDLE = ROOT / "edge_agent" / "default_bundle" / "vibration.otolith"
 START_SECONDS = 20.0
+HEALTH_SECONDS = 10
 
 
 def python(*arguments: str, **options: object) -> subprocess.Popen[str]:
@@ -46,20 +47,18 @@ def recording(folder: Path, seconds: float, seed: int = 5) -> Path:
 
 
 @contextmanager
-def boards(folder: Path, count: int) -> Iterator[list[str]]:
-    """`count` boards that play the same recording again and again, each on a pty."""
-    source = recording(folder, 20.0)
-    links = [str(folder / f"board{i}.tty") for i in range(count)]
+def boards(folder: Path, count: int, processes: int) -> Iterator[list[str]]:
+    """`count` boards that play the same recording again and again, each on a pty, shared out
+    among so many processes."""
+    source, each = recording(folder, 20.0), count // processes
     children = [
         python("-m", "firmware_bridge", "simulate", "--recording", str(source), "--repeat",
-               "--link", link)
-        for link in links
+               "--boards", str(each), "--link", str(folder / f"board{i}.tty"))
+        for i in range(processes)
     ]  # fmt: skip
     try:
-        for child in children:
-            assert child.stdout
-            child.stdout.readline()
-        yield links
+        lines = [child.stdout.readline() for child in children for _ in range(each)]
+        yield [json.loads(line)["port"] for line in lines]
     finally:
         for child in children:
             child.terminate()
@@ -82,6 +81,7 @@ def broker(folder: Path) -> Iterator[Mosquitto]:
 def config(folder: Path, port: int, links: list[str], bundle: Path = BUNDLE) -> Path:
     """A gateway with one asset a board."""
     text = f'[gateway]\nid = "bench"\n[mqtt]\nport = {port}\n[storage]\nstate_dir = "state"\n'
+    text += f"[health]\ninterval_seconds = {HEALTH_SECONDS}\n"
     for i, link in enumerate(links):
         text += f'[boards.b{i}]\nport = "{link}"\n[assets.a{i}]\nboard = "b{i}"\n'
         text += f'stream = "accel"\nbundle = "{bundle}"\n'
