@@ -1,4 +1,4 @@
-"""The command line: `edge-converter import|build|keygen|default-bundles`.
+"""The command line: `edge-converter import|build|families|export|benchmark|keygen|default-bundles`.
 
 In: arguments. Out: an exit code: 0 done, 1 the answer is no, 2 usage, 74 input/output.
 Never: works itself, imports TensorFlow.
@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 
+from converter.benchmark.command import add_benchmark
 from converter.build_command import add_build
 from converter.console import print_note
 from converter.default_bundle import add_default_bundles
 from converter.errors import ConverterError
+from converter.export_command import add_export
+from converter.families_command import add_families
 from converter.import_command import add_import
 from converter.keys_command import add_keygen
 
@@ -25,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True)
     add_import(commands)
     add_build(commands)
+    add_benchmark(commands)
+    add_export(commands)
+    add_families(commands)
     add_keygen(commands)
     add_default_bundles(commands)
     options = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
 """Bundle: the one file for the gateway (BUNDLE.md), written byte for byte the same every time.
 
-In: a manifest, the int8 model, maybe a private key. Out: the file, read back by the gateway's own
-reader. Never: a clock, a random number, a compressed member in it.
+In: a manifest, the members it lists, maybe a private key. Out: the file, read back by the
+gateway's own reader. Never: a clock, a random number, a compressed member in it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from converter.errors import ConverterError
 from converter.files import write_file
 from edge_agent.bundle import (
+    LIMIT_BYTES,
     MANIFEST_NAME,
-    MODEL_NAME,
     SIGNATURE_NAME,
     Bundle,
     BundleError,
@@ -44,13 +45,16 @@ def next_serial(path: Path) -> int:
         raise ConverterError(f"{error}; or give --serial to replace it") from None
 
 
-def bundle_bytes(manifest: Manifest, model: bytes, private_key: str | None = None) -> bytes:
+def bundle_bytes(
+    manifest: Manifest, files: Mapping[str, bytes], private_key: str | None = None
+) -> bytes:
     """The archive: members in fixed order, stored, dated 1980-01-01."""
     document = json.dumps(
         manifest.model_dump(mode="json"),
         sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False,
     ).encode()  # fmt: skip
-    members = [(MANIFEST_NAME, document), (MODEL_NAME, model)]
+    members = [(MANIFEST_NAME, document)]
+    members += [(name, files[name]) for name in LIMIT_BYTES if name in files]
     if private_key is not None:
         try:
             members.append((SIGNATURE_NAME, sign(private_key, document)))
@@ -67,10 +71,10 @@ def bundle_bytes(manifest: Manifest, model: bytes, private_key: str | None = Non
 
 
 def write_bundle(
-    path: Path, manifest: Manifest, model: bytes, private_key: str | None = None
+    path: Path, manifest: Manifest, files: Mapping[str, bytes], private_key: str | None = None
 ) -> Bundle:
     """Writes and reads back. Raises `ConverterError` if a gateway would refuse it."""
-    write_file(path, bundle_bytes(manifest, model, private_key))
+    write_file(path, bundle_bytes(manifest, files, private_key))
     try:
         return read_bundle(path)
     except BundleError as error:

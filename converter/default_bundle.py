@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from converter.build import BuildSettings, Built, Roles, build
-from converter.build_command import show, verdict
+from converter.build import Built, build
+from converter.build_settings import BuildSettings, Roles
 from converter.bundle import write_bundle
 from converter.console import Steps, print_json, steps
 from converter.dataset import Shares
 from converter.errors import EXIT_NO
 from converter.models.training import TrainSettings
 from converter.recordings import Recording, parse_recording
+from converter.verdict import show, verdict
 from edge_agent.manifest import AlarmSpec, SmoothFrontEnd, SpectralFrontEnd, WindowSpec
 from firmware_bridge.sampler import sampled
 from firmware_bridge.signals import Fault
@@ -121,8 +122,8 @@ def run_default_bundles(options: argparse.Namespace) -> int:
             out = options.out / f"{recipe.machine}.otolith"
             with steps() as progress:
                 built = build_recipe(recipe, progress)
-            if built.manifest is not None and built.model is not None:
-                write_bundle(out, built.manifest, built.model)
+            if built.manifest is not None:
+                write_bundle(out, built.manifest, built.files)
             if options.json:
                 print_json(verdict(built, out))
             else:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from converter.dataset import ANOMALOUS, NORMAL, WindowSet
 from converter.evaluate import Scores, auc, spearman
+from converter.layers import LayerError
 from edge_agent.manifest import NormalError, ThresholdSpec
 from edge_agent.pipeline import Model
 from edge_agent.scoring import Scorer
@@ -113,9 +114,15 @@ def rate(
 
 
 def compare(
-    float32: Rated, int8: Rated | None, linear: Rated, limits: Limits, refusal: str | None = None
+    float32: Rated,
+    int8: Rated | None,
+    linear: Rated,
+    limits: Limits,
+    refusal: str | None = None,
+    worst: LayerError | None = None,
 ) -> Comparison:
-    """Float against int8, and the reasons against shipping, if any."""
+    """Float against int8, and the reasons against shipping, if any; what int8 has cost is blamed
+    on the `worst` layer."""
     if int8 is None:
         reasons = (refusal or "no int8 model was made",)
         return Comparison(float32, None, linear, None, None, None, None, reasons)
@@ -132,10 +139,16 @@ def compare(
         float(np.mean(over_before == over_after)),
         (),
     )
-    return measured._replace(reasons=tuple(_objections(measured, limits)))
+    lost = _losses(measured, limits)
+    if lost and worst is not None:
+        lost[-1] += (
+            f" (most is lost in {worst.name}, {worst.operation}: it adds {worst.added:.1%} of its "
+            "output's rms)"
+        )
+    return measured._replace(reasons=(*lost, *_too_large(measured, limits)))
 
 
-def _objections(measured: Comparison, limits: Limits) -> list[str]:
+def _losses(measured: Comparison, limits: Limits) -> list[str]:
     found = []
     if measured.auc_delta is not None and measured.auc_delta < -limits.auc_loss:
         found.append(f"AUC falls by {-measured.auc_delta:.4f}, at most {limits.auc_loss:g} may go")
@@ -146,12 +159,16 @@ def _objections(measured: Comparison, limits: Limits) -> list[str]:
     for what, value, least in rows:
         if value is not None and value < least:
             found.append(f"{what} is {value:.4f}, at least {least:g} is needed")
-    if measured.size_ratio is not None and measured.size_ratio > limits.size_ratio:
-        found.append(
-            f"the file is {measured.size_ratio:.1%} of the float file, at most "
-            f"{limits.size_ratio:.0%} is allowed: a larger network has less overhead"
-        )
     return found
+
+
+def _too_large(measured: Comparison, limits: Limits) -> list[str]:
+    if measured.size_ratio is None or measured.size_ratio <= limits.size_ratio:
+        return []
+    return [
+        f"the file is {measured.size_ratio:.1%} of the float file, at most "
+        f"{limits.size_ratio:.0%} is allowed: a larger network has less overhead"
+    ]
 
 
 def _all(rated: Rated) -> Scores:

@@ -16,19 +16,55 @@ FILE_IDENTIFIER = b"TFL3"
 
 
 def strip(model: bytes) -> bytes:
-    """Without tensor names, calibration ranges and metadata: 2 to 3 kB that no gateway reads."""
+    """Without tensor names, calibration ranges and metadata: 2 to 3 kB that no gateway reads.
+
+    Inputs and outputs come in the order of their names in the signature, which goes too: the
+    converter's own order is any.
+    """
     tree = _tree(model)
+    for signature in tree.signatureDefs or ():
+        graph = tree.subgraphs[signature.subgraphIndex]
+        graph.inputs = _by_name(signature.inputs)
+        graph.outputs = _by_name(signature.outputs)
+    empty = [buffer.data is None or not len(buffer.data) for buffer in tree.buffers]
     for graph in tree.subgraphs:
         for tensor in graph.tensors:
             tensor.name = None
-            if tensor.quantization is not None:
-                tensor.quantization.min = tensor.quantization.max = None
+            # Inside of a loop (a float LSTM that is not fused) sizes are not known before it runs.
+            if len(tree.subgraphs) == 1:
+                tensor.shapeSignature = None
+            # The first buffer is nobody's and empty: whoever has no data may share it.
+            tensor.buffer = 0 if empty[tensor.buffer] else tensor.buffer
+            _strip_ranges(tensor)
+    _drop_unused_buffers(tree)
     tree.metadata, tree.description = [], None
     # Nobody asks for a signature here, and it keeps the names alive.
     tree.signatureDefs = None
     builder = flatbuffers.Builder(len(model))
     builder.Finish(tree.Pack(builder), FILE_IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _strip_ranges(tensor: Any) -> None:
+    spec = tensor.quantization
+    if spec is None:
+        return
+    spec.min = spec.max = None
+    if spec.scale is None or not len(spec.scale):
+        tensor.quantization = None
+
+
+def _drop_unused_buffers(tree: Any) -> None:
+    used = sorted({0, *(tensor.buffer for graph in tree.subgraphs for tensor in graph.tensors)})
+    place = {old: new for new, old in enumerate(used)}
+    tree.buffers = [tree.buffers[old] for old in used]
+    for graph in tree.subgraphs:
+        for tensor in graph.tensors:
+            tensor.buffer = place[tensor.buffer]
+
+
+def _by_name(ends: Any) -> list[int]:
+    return [end.tensorIndex for end in sorted(ends, key=lambda end: end.name)]
 
 
 def operations(model: bytes) -> Counter[str]:
@@ -38,14 +74,16 @@ def operations(model: bytes) -> Counter[str]:
     return Counter(names[op.opcodeIndex] for graph in tree.subgraphs for op in graph.operators)
 
 
-def int8_objections(model: bytes) -> list[str]:
-    """Why a file is not a fully int8 model of builtin operations; empty if it is."""
+def int8_objections(model: bytes, activations: str = "int8") -> list[str]:
+    """Why a file is not a fully int8 model (or of int16 activations) of builtin operations; empty
+    if it is."""
     tree = _tree(model)
     found = []
     graph = tree.subgraphs[0]
     ends = [graph.tensors[i].type for i in (*graph.inputs, *graph.outputs)]
-    if any(kind != schema.TensorType.INT8 for kind in ends):
-        found.append("its input or output is not int8")
+    wanted = schema.TensorType.INT8 if activations == "int8" else schema.TensorType.INT16
+    if any(kind != wanted for kind in ends):
+        found.append(f"its input or output is not {activations}")
     names = [_operation(code) for code in tree.operatorCodes]
     floats = {
         names[op.opcodeIndex]

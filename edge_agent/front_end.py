@@ -7,6 +7,7 @@ Training, benchmark, replay and service all come through here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -22,7 +23,6 @@ Rows = NDArray[np.float32]
 POWER_FLOOR = np.float32(1e-24)
 VARIANCE_FLOOR = np.float32(1e-15)  # its square must not underflow in float32
 RATIO_FLOOR = np.float32(1e-3)
-LEVEL_FLOOR = 1e-12
 VELOCITY_BAND_HZ = (10.0, 1000.0)  # ISO 20816
 EXTRA_FEATURES = ("level", "velocity", "kurtosis", "crest")
 
@@ -55,7 +55,7 @@ def make_front_end(spec: FrontEndSpec, sensor: Sensor) -> FrontEnd:
     if isinstance(spec, SpectralFrontEnd):
         return Spectral(spec, len(sensor.channels), sensor.rate_hz)
     if isinstance(spec, SmoothFrontEnd):
-        return Smooth(spec, len(sensor.channels))
+        return Smooth(spec, sensor.channels)
     return Raw(spec, len(sensor.channels))
 
 
@@ -81,41 +81,48 @@ class Raw:
 
 
 class Smooth:
-    """Exponentially weighted mean, then decimation: slow channels without their noise."""
+    """Moving mean, exponentially weighted mean, then decimation: slow channels without their
+    noise; drifting ones without their slow mean."""
 
-    def __init__(self, spec: SmoothFrontEnd, channels: int) -> None:
-        self.labels = ("",) * channels
-        self.channel_of = np.arange(channels)
+    def __init__(self, spec: SmoothFrontEnd, names: Sequence[str]) -> None:
+        self.labels = ("",) * len(names)
+        self.channel_of = np.arange(len(names))
         self.decimate = spec.decimate
         self._alpha = spec.ewma_alpha
         self._settle = spec.settle_samples
-        self._log, self._relative = spec.log, spec.relative
+        # 0 for a channel that counts by its value.
+        self._drifts = np.isin(names, spec.drifting).astype(np.float64)
+        self._baseline_alpha = spec.baseline_alpha
+        self._latest = np.zeros((spec.mean_rows, len(names)))
         self.reset()
 
     def reset(self) -> None:
-        """The next row starts the mean anew."""
+        """The next row starts every mean anew."""
         self._mean: NDArray[np.float64] | None = None
+        self._baseline: NDArray[np.float64] | float = 0.0
+        self._latest[:] = 0.0
         self._row = 0
 
     def condition(self, rows: Rows) -> Rows:
         """Row by row in float64, so that the split into batches can't change a bit."""
         smoothed = np.empty_like(rows)
-        mean = self._mean
-        for i, row in enumerate(self._levels(rows.astype(np.float64))):
-            mean = row if mean is None else mean + self._alpha * (row - mean)
-            smoothed[i] = mean
-        self._mean = mean
-        numbers = np.arange(self._row, self._row + len(rows)) - self._settle
-        self._row += len(rows)
+        for i, row in enumerate(rows.astype(np.float64)):
+            smoothed[i] = self._smooth(row)
+        numbers = np.arange(self._row - len(rows), self._row) - self._settle
         due: Rows = smoothed[(numbers >= 0) & (numbers % self.decimate == 0)]
         return due
 
-    def _levels(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self._log:
-            rows = 20.0 * np.log10(np.maximum(rows, LEVEL_FLOOR))
-        if self._relative:
-            rows = rows - np.median(rows, axis=1, keepdims=True)
-        return rows
+    def _smooth(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
+        count = len(self._latest)
+        if count > 1:
+            self._latest[self._row % count] = row
+            row = np.add.reduce(self._latest, axis=0) / min(self._row + 1, count)
+        self._row += 1
+        if self._mean is None:
+            self._mean, self._baseline = row, row
+        self._mean = self._mean + self._alpha * (row - self._mean)
+        self._baseline = self._baseline + self._baseline_alpha * (self._mean - self._baseline)
+        return np.asarray(self._mean - self._drifts * self._baseline)
 
     def features(self, window: Rows) -> Rows:
         """The window of smoothed rows."""

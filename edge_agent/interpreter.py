@@ -31,6 +31,7 @@ class _Tensor(NamedTuple):
     view: Callable[[], NDArray[Any]]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    quantised: bool
     scale: np.float32
     zero_point: np.float32
     low: int
@@ -79,8 +80,11 @@ class Network:
         if not shape or shape[0] != 1:
             raise ModelError(f"model has {shape} at its ends, expected a batch of 1")
         view = self._runtime.tensor(details["index"])
-        low, high = (0, 0) if dtype == np.float32 else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        return _Tensor(view, shape, dtype, np.float32(scale), np.float32(zero_point), low, high)
+        quantised = dtype.kind == "i"
+        low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if quantised else (0, 0)
+        return _Tensor(
+            view, shape, dtype, quantised, np.float32(scale), np.float32(zero_point), low, high
+        )
 
 
 class Interpreter(Network):
@@ -113,7 +117,7 @@ class Interpreter(Network):
 
 def _write(tensor: _Tensor, values: NDArray[np.float32]) -> None:
     # The view must be gone before `invoke`, so it has no name.
-    if tensor.dtype == np.float32:
+    if not tensor.quantised:
         tensor.view()[0] = values
         return
     levels = np.rint(values / tensor.scale + tensor.zero_point)
@@ -121,7 +125,7 @@ def _write(tensor: _Tensor, values: NDArray[np.float32]) -> None:
 
 
 def _read(tensor: _Tensor) -> NDArray[np.float32]:
-    if tensor.dtype == np.float32:
+    if not tensor.quantised:
         return np.array(tensor.view()[0])
     levels = tensor.view()[0] - tensor.zero_point
     values: NDArray[np.float32] = np.multiply(levels, tensor.scale, dtype=np.float32)

@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MAX_CHANNELS = 64
 MAX_FEATURES = 4096
-# Of two channels the median is their mean, and each is as far from it as the other.
-RELATIVE_CHANNELS = 3
 MAX_WINDOW_SAMPLES = 1 << 20
 
 MODEL_NAME: Final = "model.tflite"
@@ -55,19 +53,21 @@ class RawFrontEnd(Frozen):
 
 
 class SmoothFrontEnd(Frozen):
-    """For slow channels: exponential smoothing, then every `decimate`-th row.
+    """For slow channels: a mean over `mean_rows`, exponential smoothing, then every `decimate`-th
+    row. A plain mean forgets a fault when it is over; an exponential one never quite does.
 
-    The first `settle_samples` rows after a start or a gap feed the smoother only. `log`: the
-    channels are levels, looked at in decibels. `relative`: of each row its median over the channels
-    is taken off (after `log`), so that what moves all of them alike is not seen; it needs 3 or more.
+    Channels named in `drifting` (a temperature follows the room) count by their distance from
+    their own slow mean, whose newest row weighs `baseline_alpha`. The first `settle_samples` rows
+    after a start or a gap feed the smoother only.
     """
 
     kind: Literal["smooth"] = "smooth"
+    mean_rows: int = Field(default=1, ge=1, le=10_000)
     ewma_alpha: float = Field(default=0.1, gt=0, le=1)
+    drifting: tuple[str, ...] = Field(default=(), max_length=MAX_CHANNELS)
+    baseline_alpha: float = Field(default=0.1, gt=0, le=1)
     decimate: int = Field(default=1, ge=1, le=10_000)
     settle_samples: int = Field(default=30, ge=0, le=MAX_WINDOW_SAMPLES)
-    log: bool = False
-    relative: bool = False
 
 
 class SpectralFrontEnd(Frozen):
@@ -293,14 +293,15 @@ class Manifest(Frozen):
         if len(self.normal_error.by_step) != steps:
             raise ValueError(f"normal_error.by_step has not model.steps = {steps} numbers")
         spec = self.front_end
-        if isinstance(spec, SmoothFrontEnd) and spec.relative and features < RELATIVE_CHANNELS:
-            raise ValueError(f"front_end.relative needs {RELATIVE_CHANNELS} or more channels")
         if isinstance(spec, SpectralFrontEnd):
             if self.window.length != spec.window_samples:
                 raise ValueError(f"window.length must be {spec.window_samples} for its segments")
             if not spec.low_hz < spec.high_hz <= self.sensor.rate_hz / 2:
                 raise ValueError("front_end: low_hz < high_hz <= half the rate is needed")
-        elif (steps, features) != (self.window.length, len(self.sensor.channels)):
+            return self
+        if isinstance(spec, SmoothFrontEnd) and not set(spec.drifting) <= {*self.sensor.channels}:
+            raise ValueError("front_end.drifting names a channel that the sensor doesn't have")
+        if (steps, features) != (self.window.length, len(self.sensor.channels)):
             raise ValueError("model.steps x features must be window.length x channels")
         return self
 

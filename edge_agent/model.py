@@ -50,12 +50,10 @@ def _stepping(spec: ModelSpec, files: Mapping[str, bytes]) -> Model:
     stepping = spec.stepping
     assert stepping is not None
     encoder, decoder = Network(files[MODEL_NAME]), Network(files[DECODER_MODEL])
-    outer, inner = ((1, size) for size in stepping.units)
+    code, state = (1, stepping.units[1]), (1, 2 * sum(stepping.units))
     rows = (1, stepping.rows, spec.features)
-    _check("encoder", encoder.input_shapes, (rows, outer, outer, inner, inner))
-    _check("encoder's states", encoder.output_shapes, (outer, outer, inner, inner))
-    _check("decoder", decoder.input_shapes, (inner, inner, inner, outer, outer))
-    _check("decoder's output", decoder.output_shapes, (rows, inner, inner, outer, outer))
+    _check("encoder", (encoder.input_shapes, encoder.output_shapes), ((rows, state), (state,)))
+    _check("decoder", (decoder.input_shapes, decoder.output_shapes), ((code, state), (rows, state)))
     return SteppingModel(stepping, spec.steps, encoder, decoder)
 
 

@@ -30,7 +30,7 @@ def bundle_page(path: Path, bundle: Bundle, verified: bool) -> None:
     rows = {
         "bundle": f"{manifest.name}, serial {manifest.serial}, {manifest.created}",
         "model": f"{model.family}, {model.steps} x {model.features} features, "
-        f"{model.parameters} parameters, {manifest.files['model.tflite'].bytes} bytes",
+        f"{model.parameters} parameters, {sum(e.bytes for e in manifest.files.values())} bytes",
         "sensor": f"{', '.join(manifest.sensor.channels)} in {manifest.sensor.unit} "
         f"at {manifest.sensor.rate_hz:g} Hz",
         "front end": _front_end(manifest),

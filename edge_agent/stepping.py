@@ -3,8 +3,8 @@
 In: encoder and decoder as callables, their states passed in and out. Out: a callable,
 float32[steps, features] to the same shape. Never: knows LiteRT, keeps a state between windows.
 
-    encoder(rows, h1, c1, h2, c2) -> (h1, c1, h2, c2)    ...    the last h2 is the code
-    decoder(code, h3, c3, h4, c4) -> (rows, h3, c3, h4, c4)    ...    the rows are the output
+    encoder(rows, state) -> state    ...    the inner LSTM's h of the last one is the code
+    decoder(code, state) -> (rows, state)    ...    the rows are the output
 
 The states live here, so there is nothing to forget to reset, as a fused LSTM would need.
 """
@@ -29,18 +29,17 @@ class SteppingModel:
     def __init__(self, spec: SteppingSpec, steps: int, encoder: Step, decoder: Step) -> None:
         self._rows, self._steps = spec.rows, steps
         self._encoder, self._decoder = encoder, decoder
-        outer, inner = (np.zeros(size, np.float32) for size in spec.units)
-        self._encoder_start = [outer, outer, inner, inner]
-        self._decoder_start = [inner, inner, outer, outer]
+        outer, inner = spec.units
+        self._code = slice(2 * outer, 2 * outer + inner)
+        self._start = np.zeros(2 * (outer + inner), np.float32)
 
     def __call__(self, scaled: Features) -> Features:
         """The reconstruction of one scaled window."""
-        states: Sequence[Features] = self._encoder_start
+        state = self._start
         for first in range(0, self._steps, self._rows):
-            states = self._encoder(scaled[first : first + self._rows], *states)
-        code, states = states[2], self._decoder_start
-        parts = []
-        for _ in range(0, self._steps, self._rows):
-            rows, *states = self._decoder(code, *states)
-            parts.append(rows)
-        return np.concatenate(parts)
+            (state,) = self._encoder(scaled[first : first + self._rows], state)
+        code, state = state[self._code], self._start
+        made = np.empty_like(scaled)
+        for first in range(0, self._steps, self._rows):
+            made[first : first + self._rows], state = self._decoder(code, state)
+        return made

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from edge_agent.bundle import MANIFEST_NAME, MODEL_NAME, read_bundle
+from edge_agent.bundle import MANIFEST_NAME, read_bundle
 
 
 def changed(bundle: Path, path: Path, **fields: Any) -> Path:
@@ -15,5 +15,6 @@ def changed(bundle: Path, path: Path, **fields: Any) -> Path:
     document = read.manifest.model_copy(update=fields).model_dump_json().encode()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(MANIFEST_NAME, document)
-        archive.writestr(MODEL_NAME, read.model)
+        for name, content in read.files.items():
+            archive.writestr(name, content)
     return path

@@ -66,6 +66,13 @@ def damaged_model() -> Members:
     return {**content, MODEL_NAME: bytes(model)}
 
 
+def with_member(name: str, content: bytes = b"x") -> Members:
+    """A member that this network doesn't need, with a right hash in the manifest."""
+    entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    changed = with_manifest(lambda m: m["files"].update({name: entry}))
+    return {**changed, name: content}
+
+
 REFUSALS: dict[str, tuple[Callable[[], Members], str]] = {
     "model damaged": (damaged_model, "not the file it was: copy it again"),
     "model missing": (lambda: {MANIFEST_NAME: members()[MANIFEST_NAME]}, "lacks model.tflite"),
@@ -77,6 +84,16 @@ REFUSALS: dict[str, tuple[Callable[[], Members], str]] = {
     ),
     "not json": (lambda: {**members(), MANIFEST_NAME: b"{"}, "bundle.json"),
     "nested too deep": (lambda: {**members(), MANIFEST_NAME: b"[" * 100_000}, "bundle.json"),
+    "member of another family": (lambda: with_member("memory.npy"), "files must be model.tflite"),
+    "member that is not listed": (
+        lambda: {**members(), "memory.npy": b"x"}, "unexpected member ['memory.npy']"
+    ),
+    "member too large": (
+        lambda: {**members(), "memory_scale.npy": bytes((1 << 16) + 1)}, "over 65536 bytes"
+    ),
+    "memory without its size": (
+        lambda: with_manifest(lambda m: m["model"].update(family="memory")), "family `memory`"
+    ),
     "unknown key": (lambda: with_manifest(lambda m: m.update(colour="red")), "colour"),
     "schema of the future": (lambda: with_manifest(lambda m: m.update(schema_version=2)), "schema"),
     "scale of zero": (

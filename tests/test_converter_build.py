@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.build import BuildSettings, Built, Roles, build
+from converter.build import Built, build
+from converter.build_settings import BuildSettings, Roles
 from converter.bundle import bundle_bytes, next_serial, write_bundle
 from converter.dataset import Shares
 from converter.default_bundle import simulated
@@ -21,6 +22,7 @@ from converter.errors import ConverterError
 from converter.fidelity import Comparison, Limits, compare
 from converter.labels import labels_document, labels_path
 from converter.models.training import TrainSettings
+from converter.transfer import read_weights
 from edge_agent.assets import build_pipeline
 from edge_agent.bundle import BundleError, read_bundle
 from edge_agent.manifest import Frozen, Manifest, SmoothFrontEnd, SpectralFrontEnd, WindowSpec
@@ -100,10 +102,9 @@ def test_the_manifest_tells_where_it_comes_from(built: Built, roles: Roles) -> N
 def test_the_gateway_scores_what_the_converter_scored(
     built: Built, roles: Roles, tmp_path: Path
 ) -> None:
-    assert built.model is not None
     assert built.comparison.int8 is not None
     path = tmp_path / "motor.otolith"
-    pipeline = build_pipeline("motor", write_bundle(path, manifest_of(built), built.model))
+    pipeline = build_pipeline("motor", write_bundle(path, manifest_of(built), built.files))
     facts = [fact for samples in roles.evaluate[0].batches for fact in pipeline.feed(samples)]
     scores = [fact.score.value for fact in facts if isinstance(fact, Judgement)]
     np.testing.assert_array_equal(scores, built.comparison.int8.evaluate)
@@ -111,15 +112,12 @@ def test_the_gateway_scores_what_the_converter_scored(
 
 def test_the_same_build_gives_the_same_bytes(built: Built, roles: Roles) -> None:
     again = build(DENSE, roles)
-    assert built.model is not None
-    assert again.model is not None
-    first = bundle_bytes(manifest_of(built), built.model)
-    assert first == bundle_bytes(manifest_of(again), again.model)
+    first = bundle_bytes(manifest_of(built), built.files)
+    assert first == bundle_bytes(manifest_of(again), again.files)
 
 
 def test_the_archive_is_stored_dated_and_in_order(built: Built, tmp_path: Path) -> None:
-    assert built.model is not None
-    write_bundle(tmp_path / "a.otolith", manifest_of(built), built.model)
+    write_bundle(tmp_path / "a.otolith", manifest_of(built), built.files)
     with zipfile.ZipFile(tmp_path / "a.otolith") as archive:
         infos = archive.infolist()
     assert [i.filename for i in infos] == ["bundle.json", "model.tflite"]
@@ -129,8 +127,7 @@ def test_the_archive_is_stored_dated_and_in_order(built: Built, tmp_path: Path) 
 def test_the_serial_grows_with_the_file(built: Built, tmp_path: Path) -> None:
     path = tmp_path / "a.otolith"
     assert next_serial(path) == 1
-    assert built.model is not None
-    write_bundle(path, manifest_of(built).model_copy(update={"serial": 41}), built.model)
+    write_bundle(path, manifest_of(built).model_copy(update={"serial": 41}), built.files)
     assert next_serial(path) == 42
     path.write_bytes(b"broken")
     with pytest.raises(ConverterError, match="--serial"):
@@ -208,13 +205,22 @@ def test_the_command_line(files: Path, tmp_path: Path) -> None:
         "converter", "build", "--normal", files / "well.rec", "--evaluate", files / "faulty.rec",
         "--name", "motor", "--front-end", "spectral", "--hop", 800, "--train-hop", 200,
         "--epochs", 8, "--batch-size", 64, "--sign", tmp_path / "signing.key", "--out", out,
-        "--json",
+        "--threshold", "pot", "--adaptive", "conformal", "--absolute", 1e6, "--loss", "mse:2",
+        "--layers", "--json",
     )  # fmt: skip
     wanted = {"bundle", "float", "int8", "linear", "size_ratio", "auc_delta", "spearman",
               "alarm_agreement", "accepted", "reasons"}  # fmt: skip
     assert wanted <= set(verdict)
     assert (verdict["accepted"], verdict["bundle"], verdict["reasons"]) == (True, str(out), [])
     assert verdict["int8"]["latency_us"] > 0
+    assert {layer["operation"] for layer in verdict["layers"]} >= {"FULLY_CONNECTED"}
+    manifest = read_bundle(out).manifest
+    assert (manifest.threshold.method, manifest.threshold.absolute) == ("pot", 1e6)
+    assert manifest.threshold.adaptation is not None
+    assert manifest.threshold.adaptation.method == "conformal"
+    assert manifest.provenance.settings["train"]["losses"] == {"mse": 2.0}
+    weights = read_weights(Path(verdict["weights"]))
+    assert weights.scaler == manifest.scaler
     key = (tmp_path / "signing.pub").read_text().strip()
     assert read_bundle(out, (key,)).signed
     with pytest.raises(BundleError, match="another key"):
@@ -248,6 +254,15 @@ def test_what_can_not_be_built_says_so(files: Path, tmp_path: Path) -> None:
     assert "high_hz" in fails(2, *common, well, "--front-end", "spectral", "--high-hz", 9000)
     assert "held out" in fails(2, *common, well, "--fit-share", 0.9)
     assert "given twice" in fails(2, *common, well, "--evaluate", well)
+    assert "use --loss mse" in fails(
+        2, *common, well, "--front-end", "spectral", "--loss", "spectral:0.1"
+    )
+    assert "is none of mse" in fails(2, *common, well, "--loss", "mae")
+    assert "--from-float" in fails(2, *common, well, "--freeze", "all-but-last")
+    assert "no float weights" in fails(1, *common, well, "--from-float", tmp_path / "junk.rec")
+    assert "for these segments" in fails(
+        2, *common, well, "--front-end", "spectral", "--length", "auto"
+    )
     assert not (tmp_path / "x.otolith").exists()
 
 

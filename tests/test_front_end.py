@@ -98,7 +98,7 @@ def test_every_band_holds_a_bin_and_labels_cover_all_features() -> None:
 def test_smoothing_does_not_depend_on_batches(batches: list[int], decimate: int) -> None:
     values = np.random.default_rng(4).normal(size=(sum(batches), 2)).astype(np.float32)
     spec = SmoothFrontEnd(ewma_alpha=0.3, decimate=decimate, settle_samples=7)
-    front_end, whole, at = Smooth(spec, 2), [], 0
+    front_end, whole, at = Smooth(spec, ("a", "b")), [], 0
     for size in batches:
         whole.append(front_end.condition(values[at : at + size]))
         at += size
@@ -121,3 +121,31 @@ def test_after_reset_the_smoother_knows_nothing() -> None:
 def test_raw_is_the_window() -> None:
     window = np.arange(30, dtype=np.float32).reshape(10, 3)
     assert make_front_end(RawFrontEnd(), ACCELEROMETER).features(window) is window
+
+
+@given(batches=st.lists(st.integers(0, 20), max_size=8), mean_rows=st.integers(1, 9))
+def test_a_drifting_channel_counts_from_its_own_slow_mean(
+    batches: list[int], mean_rows: int
+) -> None:
+    values = np.random.default_rng(5).normal(size=(sum(batches), 2)).astype(np.float32)
+    spec = SmoothFrontEnd(
+        mean_rows=mean_rows, ewma_alpha=1.0, drifting=("b",), baseline_alpha=0.2, settle_samples=0
+    )
+    front_end, found, at = Smooth(spec, ("a", "b")), [np.empty((0, 2), np.float32)], 0
+    for size in batches:
+        found.append(front_end.condition(values[at : at + size]))
+        at += size
+    expected, baseline = np.empty((len(values), 2)), None
+    for i in range(len(values)):
+        mean = values[max(0, i + 1 - mean_rows) : i + 1].astype(np.float64).mean(axis=0)
+        baseline = mean if baseline is None else 0.8 * baseline + 0.2 * mean
+        expected[i] = mean[0], mean[1] - baseline[1]
+    np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-5)
+
+
+def test_a_moving_mean_forgets_a_fault_when_it_is_over() -> None:
+    values = np.zeros((40, 1), np.float32)
+    values[10:20] = 1e6
+    spec = SmoothFrontEnd(mean_rows=5, ewma_alpha=1.0, settle_samples=0)
+    after = Smooth(spec, ("a",)).condition(values)[24:]
+    np.testing.assert_array_equal(after, np.zeros_like(after))

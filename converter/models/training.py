@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 
 from converter.child import run_child
 from converter.console import Steps
-from converter.models import ModelSettings, build_model
+from converter.models import MSE, ModelSettings, build_model
+from converter.models.losses import make_loss
+from converter.models.memory import MemorySettings
+from converter.models.slots import slots_callback
 
 Features = NDArray[np.float32]
 Weights = list[NDArray[Any]]
@@ -28,19 +31,23 @@ Weights = list[NDArray[Any]]
 PATIENCE_EPOCHS = 12
 SLOWER_AFTER_EPOCHS = 5
 SLOWER_FACTOR = 0.5
+FREE_LAYERS = 2
 MODULE = "converter.models.training"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """How to fit. `denoise`: noise on the inputs, in standard deviations of a feature; the target
-    stays clean."""
+    """How to fit. `losses`: names and weights (`converter.models.losses`), none is `mse`.
+    `denoise`: noise on the inputs, in standard deviations of a feature; the target stays clean.
+    `freeze`: `all-but-last` leaves only the last layers to learn."""
 
     epochs: int = 60
     batch_size: int = 32
     learning_rate: float = 0.001
     seed: int = 1
     denoise: float = 0.0
+    losses: tuple[tuple[str, float], ...] = ()
+    freeze: str = "none"
     tensorboard: str | None = None
     timeout_seconds: float = 3600.0
 
@@ -61,9 +68,15 @@ class Trained:
 
 
 def train(
-    model: ModelSettings, settings: TrainSettings, fit: Features, validation: Features, steps: Steps
+    model: ModelSettings,
+    settings: TrainSettings,
+    fit: Features,
+    validation: Features,
+    steps: Steps,
+    start: Weights | None = None,
 ) -> Trained:
-    """Trains in a child process. Raises `ConverterError` if it fails."""
+    """Trains in a child process, from the weights `start` if there are some. Raises
+    `ConverterError` if it fails."""
     history: list[dict[str, Any]] = []
 
     def on_line(line: dict[str, Any]) -> None:
@@ -78,6 +91,8 @@ def train(
         (folder / "job.json").write_text(json.dumps(job))
         np.save(folder / "fit.npy", fit)
         np.save(folder / "validation.npy", validation)
+        if start is not None:
+            np.savez(folder / "start.npz", *start)
         run_child(MODULE, folder, "the training", settings.timeout_seconds, on_line)
         with np.load(folder / "weights.npz") as stored:
             weights = [stored[key] for key in stored.files]
@@ -87,7 +102,14 @@ def train(
 
 def read_model_settings(fields: dict[str, Any]) -> ModelSettings:
     """What `asdict` made of it, back from JSON."""
-    return ModelSettings(**{**fields, "units": tuple(fields["units"])})
+    memory = fields.get("memory")
+    return ModelSettings(
+        **{
+            **fields,
+            "units": tuple(fields["units"]),
+            "memory": MemorySettings(**memory) if memory else None,
+        }
+    )
 
 
 def main(folder: Path) -> None:
@@ -99,18 +121,67 @@ def main(folder: Path) -> None:
     settings = TrainSettings(**job["settings"])
     keras.utils.set_random_seed(settings.seed)
     tensorflow.config.experimental.enable_op_determinism()
-    model = build_model(keras, read_model_settings(job["model"]), settings.denoise)
-    model.compile(optimizer=keras.optimizers.Adam(settings.learning_rate), loss="mse")
+    network = read_model_settings(job["model"])
+    model = build_model(keras, network, settings.denoise)
     fit, validation = np.load(folder / "fit.npy"), np.load(folder / "validation.npy")
-    model.fit(
+    callbacks = _callbacks(keras, settings)
+    if (folder / "start.npz").exists():
+        with np.load(folder / "start.npz") as stored:
+            model.set_weights([stored[key] for key in stored.files])
+        _freeze(model, settings.freeze)
+    elif network.memory:
+        callbacks.append(slots_callback(keras, model, fit, settings.seed))
+    learner = _learner(keras, tensorflow, model, settings)
+    learner.fit(
         fit, fit,
         validation_data=(validation, validation),
         epochs=settings.epochs,
         batch_size=settings.batch_size,
-        callbacks=_callbacks(keras, settings),
+        callbacks=callbacks,
         verbose=0,
     )  # fmt: skip
     np.savez(folder / "weights.npz", *model.get_weights())
+
+
+def _freeze(model: Any, what: str) -> None:
+    """`all-but-last`: only the last `FREE_LAYERS` layers that have weights go on learning."""
+    weighted = [layer for layer in model.layers if layer.weights]
+    for layer in weighted[:-FREE_LAYERS] if what == "all-but-last" else ():
+        layer.trainable = False
+
+
+def _learner(keras: Any, tensorflow: Any, model: Any, settings: TrainSettings) -> Any:
+    """The same layers with a training step of our own."""
+    loss_of = make_loss(tensorflow, settings.losses or MSE)
+
+    class Learner(keras.Model):  # type: ignore[misc]  # Keras has no types
+        def __init__(self, inputs: Any, outputs: Any) -> None:
+            super().__init__(inputs, outputs)
+            self._mean = keras.metrics.Mean(name="loss")
+
+        @property
+        def metrics(self) -> list[Any]:
+            return [self._mean]
+
+        def train_step(self, data: Any) -> dict[str, Any]:
+            windows, target = data
+            with tensorflow.GradientTape() as tape:
+                loss = loss_of(target, self(windows, training=True))
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+            return self._told(loss, windows)
+
+        def test_step(self, data: Any) -> dict[str, Any]:
+            windows, target = data
+            return self._told(loss_of(target, self(windows, training=False)), windows)
+
+        def _told(self, loss: Any, windows: Any) -> dict[str, Any]:
+            self._mean.update_state(loss, sample_weight=tensorflow.shape(windows)[0])
+            return {"loss": self._mean.result()}
+
+    learner = Learner(model.inputs, model.outputs)
+    learner.compile(optimizer=keras.optimizers.Adam(settings.learning_rate))
+    return learner
 
 
 def _callbacks(keras: Any, settings: TrainSettings) -> list[Any]:

@@ -1,0 +1,98 @@
+"""Benchmark command: `edge-converter benchmark NAME --data DIR`.
+
+In: the name of a protocol, a folder laid out like `shared/data`. Out: a table, or JSON whose last
+line is the report. Never: fails because a figure is bad; only because it can't be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converter.child import warm_children
+from converter.console import print_json, print_note, print_table, steps
+from converter.errors import UsageError
+
+if TYPE_CHECKING:
+    from converter.benchmark.report import Protocol, Report
+
+# Each is a module of this package with a function `run(Request) -> Report`.
+PROTOCOLS = (
+    "skab", "nab", "ims", "femto", "fan", "ucifan", "cwru", "smd", "asd", "tep", "battery",
+)  # fmt: skip
+FAMILIES = ("dense", "lstm", "memory", "conv")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "otolith" / "benchmark"
+HIDDEN_KEYS = ("detector", "shipped", "int8", "seeds")
+
+
+def add_benchmark(commands: Any) -> None:
+    """The command line of `benchmark`."""
+    parser = commands.add_parser("benchmark", help="public recordings: our families beside rivals")
+    parser.set_defaults(run=run_benchmark)
+    parser.add_argument("name", choices=PROTOCOLS)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--family", action="append", choices=FAMILIES, help="may be repeated (dense)"
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--cache", type=Path, default=CACHE, help="what was run is kept here")
+    parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+
+
+def run_benchmark(options: argparse.Namespace) -> int:
+    """Runs one protocol."""
+    # scipy and scikit-learn take a second to load, which no other command should wait for.
+    from converter.benchmark.report import Request
+
+    if options.seeds < 1 or options.jobs < 1:
+        raise UsageError("--seeds and --jobs are at least 1")
+    if not options.data.is_dir():
+        raise UsageError(f"--data {options.data}: no such folder: it holds skab/, nab/, ...")
+    protocol: Protocol = importlib.import_module(f"converter.benchmark.{options.name}").run
+    families = tuple(dict.fromkeys(options.family or ["dense"]))
+    with steps() as progress, warm_children():
+        report = protocol(
+            Request(
+                options.data, families, options.seeds, options.cache.expanduser(), options.jobs,
+                progress,
+            )
+        )  # fmt: skip
+    if options.json:
+        print_json({key: value for key, value in report._asdict().items() if key != "notes"})
+    else:
+        show(report)
+    for note in report.notes:
+        print_note(note)
+    return 0
+
+
+def show(report: Report) -> None:
+    """The table: a line a detector, shipped ones first."""
+    measures = [key for key in report.rows[0] if key not in HIDDEN_KEYS] if report.rows else []
+    header = ("detector", "seeds", *measures)
+    lines = [
+        (_name(row), str(row["seeds"]), *(_cell(row[key]) for key in measures))
+        for row in report.rows
+    ]
+    print_table(header, lines, f"{report.protocol}: {len(report.files)} files")
+    if report.series:
+        keys = list(report.series[0])
+        cells = [tuple(_cell(one.get(key)) for key in keys) for one in report.series]
+        print_table(tuple(keys), cells)
+
+
+def _name(row: dict[str, Any]) -> str:
+    """Shipped ones carry a star."""
+    return f"{row['detector']} *" if row["shipped"] else str(row["detector"])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)

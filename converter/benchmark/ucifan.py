@@ -1,0 +1,99 @@
+"""UCI fan: weights on the blades of a fan, felt at 50 Hz, at nine speeds that the set names.
+
+In: `uci_fan/*.csv.gz` (wconfid, pctid, x, y, z in g; a minute a block). Out: the report. Never: a
+threshold that saw the last third of the normal blocks.
+
+Configuration 1 is the normal one, and the strongest vibration at high speed: who looks for more of
+it fails. The speed is known, so there is one model a speed, as a plant would have one a regime; it
+learns the first 40 s of a block and is asked about the last 20 s and about every other
+configuration there is.
+
+Configuration of the detector: a window as long as leaves the normal 40 s with windows for fit,
+validation and threshold; the rest as for other vibration.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from converter.benchmark.case import Case, Kind, Rows, Test, sensor
+from converter.benchmark.contest import Contest, run_contests
+from converter.benchmark.report import Report, Request
+from converter.benchmark.slow import read_table
+from converter.benchmark.vibration import data_files
+from converter.dataset import Shares
+from converter.errors import UsageError
+from converter.models.training import TrainSettings
+from edge_agent.manifest import AlarmSpec, SpectralFrontEnd, WindowSpec
+
+RATE_HZ = 50.0
+NORMAL = 1
+LEARNT_SHARE = 2.0 / 3.0
+COLUMNS = ("wconfid", "pctid", "x", "y", "z")
+FRONT_END = SpectralFrontEnd(
+    segment_length=64, segment_hop=16, segments=8, bands=16, low_hz=0.8, high_hz=25.0
+)
+KIND = Kind(
+    front_end=FRONT_END,
+    window=WindowSpec(length=FRONT_END.window_samples, hop=10),
+    train_hop=2,
+    alarm=AlarmSpec(on_delay_windows=4, off_delay_windows=8),
+    units={"dense": (128, 24, 128)},
+    activation={"dense": "tanh"},
+    train=TrainSettings(epochs=120, learning_rate=0.002),
+    shares=Shares(fit=0.6, validation=0.19),
+    factor=2.0,  # of a few seconds' quantile
+)
+
+Blocks = dict[tuple[int, int], Rows]
+
+
+def run(request: Request) -> Report:
+    """One model a speed; a series each other configuration at that speed."""
+    files = data_files(request.data, "uci_fan", "*.csv*", ", ".join(COLUMNS))
+    contests = []
+    for file in files:
+        blocks = read(file)
+        for speed in sorted({speed for configuration, speed in blocks if configuration == NORMAL}):
+            contest = make_contest(file.name.split(".")[0], speed, blocks)
+            if contest.faulty:
+                contests.append(contest)
+    if not contests:
+        raise UsageError(f"{files[0].parent}: no speed with configuration {NORMAL} and another")
+    rows, series = run_contests(request, contests)
+    notes = [f"windows of {FRONT_END.window_samples / RATE_HZ:g} s, one model a speed"]
+    return Report("ucifan", [file.name for file in files], rows, series, notes)
+
+
+def make_contest(name: str, speed: int, blocks: Blocks) -> Contest:
+    """The first two thirds of the normal block are learnt."""
+    normal = blocks[NORMAL, speed]
+    cut = round(len(normal) * LEARNT_SHARE)
+    tests, faulty = [Test("normal", normal[cut:])], dict[str, tuple[str, ...]]()
+    for configuration in sorted({one for one, at in blocks if at == speed and one != NORMAL}):
+        rows = blocks[configuration, speed]
+        test = f"configuration {configuration}"
+        tests.append(Test(test, rows, np.ones(len(rows), np.bool_)))
+        faulty[f"{speed} %, {test}"] = (test,)
+    case = Case(
+        f"{name}-{speed}", sensor(["x", "y", "z"], "g", RATE_HZ), KIND, (normal[:cut],),
+        tuple(tests),
+    )  # fmt: skip
+    return Contest(case, ("normal",), faulty)
+
+
+def read(file: Path) -> Blocks:
+    """float32[n, 3] by configuration and per cent of full speed."""
+    header, body = read_table(file)
+    table = [dict(zip(header, row, strict=True)) for row in body]
+    missing = sorted(set(COLUMNS) - set(table[0] if table else ()))
+    if missing:
+        raise UsageError(f"{file}: lacks {', '.join(missing)}")
+    values = np.array([[float(row[name]) for name in COLUMNS] for row in table])
+    keys = sorted({(int(row[0]), int(row[1])) for row in values})
+    return {
+        key: np.asarray(values[(values[:, 0] == key[0]) & (values[:, 1] == key[1]), 2:], np.float32)
+        for key in keys
+    }
