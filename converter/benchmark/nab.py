@@ -49,7 +49,8 @@ from converter.models.training import TrainSettings
 from edge_agent.manifest import AlarmSpec, RawFrontEnd, WindowSpec
 
 # One value at a time: of a single channel a longer window mostly finds out that its level moved,
-# late. Three settings were looked at, on the corpus itself: it has no training part beside it.
+# late. Not blind: 24 settings of a linear stand-in and 4 networks were compared by their score on
+# this corpus, and so was QUIET_ROWS.
 KIND = Kind(
     front_end=RawFrontEnd(),
     window=WindowSpec(length=1, hop=1),
@@ -95,7 +96,10 @@ def run(request: Request) -> Report:
     rows += rival_rows((LAG_T2Q, EWMA_Z, FOREST, NEVER), cases, judge, 0)
     rows += _published(folder / SCORES, corpus)
     series = [{"name": one.name, "windows": len(one.windows)} for one in corpus]
-    notes = ["NAB sets one threshold a detector on the labels: a protocol check, no headline"]
+    notes = [
+        "settings were compared on these labels: an upper bound, no blind result",
+        "NAB sets one threshold a detector on the labels: a protocol check, no headline",
+    ]
     return Report("nab", [one.name for one in corpus], same_keys(rows), series, notes)
 
 

@@ -45,8 +45,8 @@ NORMAL, NORMAL_TEST, FIRST_FAULTY_ROW = "d00", "d00_te", 160
 RATE_HZ = 1 / 180
 VARIANCE, LIMIT_QUANTILE = 0.9, 0.99
 
-# Chosen on d00 alone: five rows take most of the sampling noise off, and 500 rows allow no more
-# than a short window. Half of them are kept back, because a limit set on fitted rows is too low.
+# Set before anything was scored, and the only setting tried: five rows take most of the sampling
+# noise off, and 500 rows allow no more than a short window.
 KIND = Kind(
     front_end=SmoothFrontEnd(mean_rows=5, ewma_alpha=1.0, settle_samples=5),
     window=WindowSpec(length=3, hop=1),

@@ -7,6 +7,7 @@ faulty recording to choose anything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import signal  # type: ignore[import-untyped,unused-ignore]
 
 from converter.benchmark.case import Rows
+from converter.benchmark.slow import numbers, read_table
 from converter.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -35,6 +37,16 @@ def data_files(data: Path, folder: str, pattern: str, what: str) -> list[Path]:
             f"holds {folder}/"
         )
     return files
+
+
+def columns(file: Path, names: Sequence[str]) -> dict[str, Floats]:
+    """Columns by name, float64[n]. Raises `UsageError` if one is missing or holds no numbers."""
+    header, rows = read_table(file)
+    missing = [name for name in names if name not in header]
+    if missing:
+        raise UsageError(f"{file}: lacks {', '.join(missing)}")
+    values = numbers(file, header, rows, list(names))
+    return {name: values[:, place] for place, name in enumerate(names)}
 
 
 def resampled(rows: Floats, from_hz: float, to_hz: float, speed: float = 1.0) -> Floats:
