@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from converter.child import warm_children
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("OTOLITH_DATA", ROOT.parent / "shared" / "data"))
 
@@ -35,6 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def data_dir() -> Path:
     """The folder of real recordings; the test must carry `@pytest.mark.data(...)`."""
     return DATA
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[None]:
+    """TensorFlow is loaded once for all networks of a module, and not twice for each."""
+    with warm_children():
+        yield
 
 
 def free_port() -> int:

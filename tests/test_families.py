@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from converter.build import build
 from converter.build_settings import BuildSettings, Roles
 from converter.bundle import write_bundle
-from converter.child import warm_children
 from converter.console import Silent
 from converter.default_bundle import simulated
 from converter.errors import UsageError
@@ -38,6 +36,8 @@ from firmware_bridge.simulator import machine_sources
 from tests.programs import run
 from tests.test_models import dense_by_hand, waves
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 NETWORKS = {
     "memory": ModelSettings("memory", 12, 2, (16,), "tanh", MemorySettings(slots=20)),
     "memory conv": ModelSettings(
@@ -48,13 +48,6 @@ NETWORKS = {
     "lstm step": ModelSettings("lstm", 12, 2, (16, 8), "tanh"),
 }  # fmt: skip
 SETTINGS = TrainSettings(epochs=12, denoise=0.1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def loaded_once() -> Iterator[None]:
-    """TensorFlow is loaded once for all jobs of this file."""
-    with warm_children():
-        yield
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pytest
 
 from converter.build import Built, build
 from converter.build_settings import BuildSettings, Roles
-from converter.child import warm_children
 from converter.default_bundle import simulated
 from converter.errors import ConverterError, UsageError
 from converter.fidelity import Limits
@@ -24,6 +22,8 @@ from edge_agent.manifest import SpectralFrontEnd, WindowSpec
 from tests.conftest import ROOT
 from tests.programs import run
 from tests.test_models import dense_by_hand
+
+pytestmark = pytest.mark.usefixtures("warm")
 
 FIRST, SECOND = 41, 42
 SETTINGS = BuildSettings(
@@ -36,13 +36,6 @@ SETTINGS = BuildSettings(
     train=TrainSettings(epochs=40, batch_size=32),
     limits=Limits(1.0, -1.0, 0.0, 1.0),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def loaded_once() -> Iterator[None]:
-    """TensorFlow is loaded once for all jobs of this file."""
-    with warm_children():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PROTOCOLS = (
     "skab", "nab", "ims", "femto", "fan", "ucifan", "cwru", "smd", "asd", "tep", "battery",
 )  # fmt: skip
+MADE_HERE = ("battery",)
 FAMILIES = ("dense", "lstm", "memory", "conv")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "otolith" / "benchmark"
 HIDDEN_KEYS = ("detector", "shipped", "int8", "seeds")
@@ -33,7 +34,7 @@ def add_benchmark(commands: Any) -> None:
     parser = commands.add_parser("benchmark", help="public recordings: our families beside rivals")
     parser.set_defaults(run=run_benchmark)
     parser.add_argument("name", choices=PROTOCOLS)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="not for battery")
     parser.add_argument(
         "--family", action="append", choices=FAMILIES, help="may be repeated (dense)"
     )
@@ -50,14 +51,15 @@ def run_benchmark(options: argparse.Namespace) -> int:
 
     if options.seeds < 1 or options.jobs < 1:
         raise UsageError("--seeds and --jobs are at least 1")
-    if not options.data.is_dir():
-        raise UsageError(f"--data {options.data}: no such folder: it holds skab/, nab/, ...")
+    data = options.data or Path()
+    if options.name not in MADE_HERE and (options.data is None or not data.is_dir()):
+        raise UsageError(f"--data {data}: no such folder: it holds skab/, nab/, ...")
     protocol: Protocol = importlib.import_module(f"converter.benchmark.{options.name}").run
     families = tuple(dict.fromkeys(options.family or ["dense"]))
     with steps() as progress, warm_children():
         report = protocol(
             Request(
-                options.data, families, options.seeds, options.cache.expanduser(), options.jobs,
+                data, families, options.seeds, options.cache.expanduser(), options.jobs,
                 progress,
             )
         )  # fmt: skip

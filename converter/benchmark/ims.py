@@ -59,7 +59,10 @@ def run(request: Request) -> Report:
     files = data_files(request.data, "ims", "*.csv*", "row, Datetime, a value a bearing")
     lives = [make_life(file) for file in files]
     rows, series = run_lives(request, PROTOCOL, lives)
-    notes = ["warning to the last row; early: in the first half of life; clock knows the file"]
+    notes = [
+        "warning to the last row; early: in the first half of life; clock knows the file",
+        "the factor was chosen on this recording: with the hours of warning in sight",
+    ]
     return Report("ims", [file.name for file in files], rows, series, notes)
 
 

@@ -62,7 +62,10 @@ def run(request: Request) -> Report:
     if not contests:
         raise UsageError(f"{files[0].parent}: no speed with configuration {NORMAL} and another")
     rows, series = run_contests(request, contests)
-    notes = [f"windows of {FRONT_END.window_samples / RATE_HZ:g} s, one model a speed"]
+    notes = [
+        f"windows of {FRONT_END.window_samples / RATE_HZ:g} s, one model a speed",
+        "window and network were chosen with the areas of four of these speeds in sight",
+    ]
     return Report("ucifan", [file.name for file in files], rows, series, notes)
 
 
