@@ -33,7 +33,7 @@ from converter.benchmark.rivals import (
     THREE_SIGMA,
     Rival,
 )
-from converter.benchmark.trace import Trace
+from converter.benchmark.trace import Trace, joined
 from converter.dataset import cut, draft_manifest
 from converter.evaluate import auc
 
@@ -100,12 +100,12 @@ def feature_case(case: Case) -> Case:
 def judge(contest: Contest, traces: Traces) -> list[Verdict]:
     """A verdict a series."""
     healthy = [traces[name] for name in contest.healthy]
-    normal, over = _joined(healthy, "score"), _joined(healthy, "over")
+    normal, over = joined(healthy, "score"), joined(healthy, "over")
     shifted = [traces[name] for name in contest.shifted]
     verdicts = []
     for series, names in contest.faulty.items():
         faulty = [traces[name] for name in names]
-        scores, hits = _joined(faulty, "score"), _joined(faulty, "over")
+        scores, hits = joined(faulty, "score"), joined(faulty, "over")
         label = np.repeat([False, True], [len(normal), len(scores)])
         counts = Counts(int(hits.sum()), int(over.sum()), int((~over).sum()), int((~hits).sum()))
         verdicts.append(
@@ -116,8 +116,8 @@ def judge(contest: Contest, traces: Traces) -> list[Verdict]:
                 counts,
                 all(trace.active.any() for trace in faulty),
                 sum(episodes(trace) for trace in healthy),
-                float(_joined(healthy, "active").mean()),
-                float(_joined(shifted, "over").mean()) if shifted else None,
+                float(joined(healthy, "active").mean()),
+                float(joined(shifted, "over").mean()) if shifted else None,
                 _auc_running(contest, names, traces),
             )
         )
@@ -134,10 +134,6 @@ def _auc_running(contest: Contest, faulty: Sequence[str], traces: Traces) -> flo
 def episodes(trace: Trace) -> int:
     """How often an alarm began."""
     return int(np.sum(np.diff(trace.active.astype(np.int8), prepend=0) == 1))
-
-
-def _joined(traces: Iterable[Trace], field: str) -> NDArray[Any]:
-    return np.concatenate([getattr(trace, field) for trace in traces])
 
 
 def _table_row(

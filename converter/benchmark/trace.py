@@ -7,7 +7,7 @@ alarm. Out: arrays. Never: a look ahead: a row gets what was known when it was o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,6 @@ def run_alarm(
     )  # fmt: skip
 
 
-def joined(traces: Iterable[Trace]) -> Scores:
-    """All window scores, one after the other."""
-    return np.concatenate([trace.score for trace in traces])
+def joined(traces: Iterable[Trace], field: str = "score") -> NDArray[Any]:
+    """One field of all traces, window after window, one after the other."""
+    return np.concatenate([getattr(trace, field) for trace in traces])
