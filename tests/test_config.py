@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge_agent.config import Config, ConfigError, load_config, read_password
+from edge_agent.config.toml_lines import TomlLines
 from edge_agent.manifest import AlarmSpec
-from edge_agent.toml_lines import TomlLines
 from tests.conftest import ROOT
 from tests.programs import run
 
@@ -36,7 +38,7 @@ def load(folder: Path, text: str) -> Config:
     return load_config(file)
 
 
-def problems(folder: Path, text: str) -> list[tuple[int, str, str]]:
+def problems(folder: Path, text: str) -> list[tuple[int | None, str, str]]:
     with pytest.raises(ConfigError) as error:
         load(folder, text)
     return [(p.line, ".".join(p.path), p.text) for p in error.value.problems]
@@ -70,7 +72,7 @@ def test_the_alarm_of_an_asset_changes_only_what_it_names(tmp_path: Path) -> Non
         ('id = "hall-1"', "", 1, "gateway.id", "is missing"),
         ("[mqtt]", "[mqttt]", 4, "mqttt", "did you mean mqtt?"),
         ('host = "127.0.0.1"', "port = 70000", 5, "mqtt.port", "saw 70000"),
-        ('host = "127.0.0.1"', 'port = "1883"', 5, "mqtt.port", "integer"),
+        ('host = "127.0.0.1"', 'port = "1883"', 5, "mqtt.port", "whole number"),
         ('host = "127.0.0.1"', "keepalive_second = 9", 5, "mqtt.keepalive_second", "mean keepa"),
         ('host = "127.0.0.1"', 'host = "broker.example"', 5, "mqtt.host", "without TLS"),
         ('host = "127.0.0.1"', 'key_file = "k"', 5, "mqtt.key_file", "needs certificate_file"),
@@ -91,11 +93,118 @@ def test_one_error_has_its_line_key_and_hint(
     assert [(n, k) for n, k, text in found if told in text] == [(line, key)], found
 
 
+# What technicians write: file, then line, key and words of its only error.
+LIMITS = "[[assets.motor.limits]]\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "key", "told"),
+    [
+        ("[boards.press]", "[[boards.press]]", 7, "boards.press", "write [boards.press], with sin"),
+        ("[boards.press]", "[boards]", 8, "boards.port", "write [boards.<name>] above it inst"),
+        ("[mqtt]\n", "mqtt = [1]\n[mqtt]\n", 4, "gateway.mqtt", "write [mqtt] on a line of it"),
+        ("[mqtt]\n", 'trusted_keys = ["k"]\n', 4, "gateway.trusted_keys", "at the top of the file"),
+        ("[mqtt]\n", "[alarm]\n[mqtt]\n", 4, "alarm", "belongs in [assets.<name>.alarm]"),
+        ("stream =", "off_delay_windows = 3\nstream =", 12, "assets.motor.off_delay_windows",
+         "it belongs in [assets.motor.alarm]"),
+        ("stream =", "above = 3\nstream =", 12, "assets.motor.above",
+         "it belongs in [[assets.motor.limits]]"),
+        ("stream =", 'alarm = "x"\nstream =', 12, "assets.motor.alarm", "write [assets.motor.al"),
+        ("stream =", "limits = {above = 1}\nstream =", 12, "assets.motor.limits", "double brack"),
+        ("[boards", LIMITS + "above = 1\n" + LIMITS + "abov = 1\nchannel='x'\n[boards", 10,
+         "assets.motor.limits.1.abov", "did you mean above?"),
+        ('host = "127.0.0.1"', 'password = "sesame"', 5, "mqtt.password", "LoadCredential="),
+        ('host = "127.0.0.1"', 'host = "mqtt://u:sesame@b:1883"', 5, "mqtt.host", "alone, as in"),
+        ('host = "127.0.0.1"', 'host = "u:sesame@b"\ntls=true', 5, "mqtt.host", "alone, as in"),
+        ('host = "127.0.0.1"', "tls = 'yes'", 5, "mqtt.tls", "true or false, without quotes"),
+        ('host = "127.0.0.1"', "keepalive_seconds = 1", 5, "mqtt.keepalive_seconds", "5 to 3600"),
+        ('"press.tty"', '""', 8, "boards.press.port", "path of a file"),
+        ('"press.tty"', '"a\\u0000b"', 8, "boards.press.port", "path of a file"),
+        ('"hall-1"', "2026-11-22", 2, "gateway.id", "saw the date or time 2026-11-22; must be te"),
+        ("[gateway]", "schema_version = 2\n[gateway]", 1, "schema_version", "reads 1"),
+        ("[gateway]", 'trusted_keys = "k"\n[gateway]', 1, "trusted_keys", 'as in ["one", "two"]'),
+        ("[boards.press]", '[boards."a b"]\nport="x"\n[boards.press]', 7, "boards.a b", "letters"),
+    ],
+)  # fmt: skip
+def test_what_technicians_write_is_answered_with_what_to_do(
+    tmp_path: Path, old: str, new: str, line: int, key: str, told: str
+) -> None:
+    found = problems(tmp_path, GOOD.replace(old, new, 1))
+    assert "sesame" not in str(found)
+    assert [(n, k) for n, k, text in found if told in text] == [(line, key)], found
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("port = /dev/ttyACM0", "text needs quotes"),
+        ("tls = True", "true or false, in lower case"),
+        ("username = null", "leave a key out"),
+        ("gateway:\n  id: x", "looks like YAML"),
+        ('{"gateway": {}}', "looks like JSON"),
+        ("id = \u201chall\u201d", "typographic quotes"),
+        ('file = "C:\\users"', "single quotes"),
+        ("port = 1883,", "no comma"),
+        ("port = 01883", "may not begin with 0"),
+        ("port == 1883", "one = is enough"),
+        ("port =", "there is no value"),
+        ("limit_bytes = 5GB", "its unit is in the key's name"),
+        ('id = "hall', "closing quote is missing"),
+        ("; comment", "begins with #"),
+        ("[boards.press 1]", "may not have a space"),
+        ("[gateway", "] is missing"),
+        ("[mqtt]\n[mqtt]", "put everything about it in one place"),
+        ("password = sesame", "text needs quotes"),
+    ],
+)
+def test_what_is_no_toml_is_told_with_what_to_do(tmp_path: Path, text: str, told: str) -> None:
+    ((_, _, words),) = problems(tmp_path, text + "\n")
+    assert told in words
+    assert "sesame" not in words
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "9" * 5000])
+def test_monstrous_values_are_refused(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, text)
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    assert load(tmp_path, "\ufeff" + GOOD.replace("\n", "\r\n")).gateway.id == "hall-1"
+
+
+def test_a_hundred_errors_are_told_and_the_rest_is_counted(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\.\.\. and 21 more$") as error:
+        load(tmp_path, GOOD + "".join(f"x{i} = 1\n" for i in range(121)))
+    assert len(error.value.problems) == 121
+
+
+JUNK = ["[", "]", "[[", '"', "'", "=", "\n", "#", "{", "5", "true", ".", '"""', "nan", "[]", "\0",
+        "[boards]\n", "[[boards]]\n", "[mqtt.tls]\n", "\u2028", "1e999", "{a={b=1}}"]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(GOOD)), st.sampled_from(JUNK)), max_size=4))
+def test_whatever_is_in_the_file_is_a_configuration_or_its_errors(
+    tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, str]]
+) -> None:
+    text = GOOD
+    for at, junk in edits:
+        text = text[:at] + junk + text[at:]
+    try:
+        load(tmp_path_factory.getbasetemp(), text)
+    except ConfigError as error:
+        for problem in error.problems:
+            assert problem.line is not None
+            assert 1 <= problem.line <= text.count("\n") + 1
+
+
 def test_all_errors_come_at_once_in_the_order_of_their_lines(tmp_path: Path) -> None:
     text = GOOD.replace('"hall-1"', '""').replace('"press"\nstream', '"pump"\nstraem')
     text += '[boards.other]\nport = "press.tty"\nbaud = 10\n[healt]\n'
     found = problems(tmp_path, text)
-    assert [line for line, _, _ in found] == sorted(line for line, _, _ in found)
+    lines = [line for line, _, _ in found if line]
+    assert len(lines) == len(found)
+    assert lines == sorted(lines)
     assert {key for _, key, _ in found} >= {
         "gateway.id", "assets.motor.board", "assets.motor.straem", "assets.motor.stream",
         "boards.other.port", "boards.other.baud", "healt",
@@ -112,7 +221,7 @@ def test_another_host_needs_tls_or_a_word_of_consent(tmp_path: Path, line: str) 
 def test_what_is_no_toml_is_told_with_its_line(tmp_path: Path, text: str) -> None:
     ((line, _, told),) = problems(tmp_path, text)
     assert told.startswith("not TOML")
-    assert 1 <= line <= 2
+    assert line in (1, 2)
 
 
 def test_bytes_that_are_no_text_are_told_with_their_line(tmp_path: Path) -> None:

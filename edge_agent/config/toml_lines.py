@@ -13,24 +13,26 @@ KeyPath: TypeAlias = tuple[str, ...]
 
 _KEY_PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _KEYS = rf"{_KEY_PART}(?:\s*\.\s*{_KEY_PART})*"
-_TABLE = re.compile(rf"\s*\[\[?\s*({_KEYS})\s*\]")
+_TABLE = re.compile(rf"\s*(\[\[?)\s*({_KEYS})\s*\]")
 _ASSIGNMENT = re.compile(rf"\s*({_KEYS})\s*=(.*)")
 _TOKEN = re.compile(r'"""|\'\'\'|"(?:[^"\\]|\\.)*"|\'[^\']*\'|#|[\[\]{}]')
 
 
 class TomlLines:
-    """Lines of one text, counted from 1; the text itself is line 1."""
+    """Lines of one text, counted from 1; the text itself is line 1. The second `[[a]]` is a.1."""
 
     def __init__(self, text: str) -> None:
         self._lines: dict[KeyPath, int] = {(): 1}
+        self._last_row: dict[KeyPath, int] = {}
         self._depth = 0
         self._quote = ""
         table: KeyPath = ()
-        for number, line in enumerate(text.splitlines(), 1):
+        # Not splitlines(): neither TOML nor an editor counts a form feed as a new line.
+        for number, line in enumerate(text.split("\n"), 1):
             if self._depth or self._quote:
                 self._skip(line)
             elif found := _TABLE.match(line):
-                table = _split(found[1])
+                table = self._opened(_split(found[2]), found[1] == "[[")
                 self._lines.setdefault(table, number)
             elif found := _ASSIGNMENT.match(line):
                 self._lines.setdefault(table + _split(found[1]), number)
@@ -44,6 +46,17 @@ class TomlLines:
                 return min(inside)
             path = path[:-1]
         return self._lines[path]
+
+    def _opened(self, keys: KeyPath, is_row: bool) -> KeyPath:
+        """The table that a header opens: below an array it is in the array's last row."""
+        path: KeyPath = ()
+        for at, key in enumerate(keys, 1):
+            path += (key,)
+            if is_row and at == len(keys):
+                self._last_row[path] = self._last_row.get(path, -1) + 1
+            if path in self._last_row:
+                path += (str(self._last_row[path]),)
+        return path
 
     def _skip(self, rest: str) -> None:
         """Follows brackets and strings that go on over several lines."""
