@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     _replay(add("replay", help="a recording through the model of a bundle"))
     _inspect(add("inspect", help="what a bundle is"))
     _doctor(add("doctor", help="what is wrong with ports, boards and broker, and the cure"))
+    _schema(add("schema", help="what each topic says: JSON Schema and AsyncAPI"))
     _demo(add("demo", help="simulated boards, one fault, one alert"))
     return parser
 
@@ -61,6 +62,7 @@ def _check_config(parser: argparse.ArgumentParser) -> None:
     file = parser.add_mutually_exclusive_group(required=True)
     file.add_argument("config", type=Path, nargs="?", metavar="F")
     file.add_argument("--config", type=Path, metavar="F", dest="file")
+    parser.add_argument("--show", action="store_true", help="every value and where it comes from")
     _json(parser)
 
 
@@ -102,6 +104,12 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=_positive, default=3.0, help="to listen to each board")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a support file without secrets")
     _json(parser)
+
+
+def _schema(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=commands.schema)
+    parser.add_argument("name", nargs="?", help="one of them; without it, what there is")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="writes all of them there")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

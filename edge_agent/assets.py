@@ -16,9 +16,11 @@ from pathlib import Path
 from edge_agent.bundle import Bundle, BundleError, read_bundle
 from edge_agent.config import AssetSettings, Config
 from edge_agent.interpreter import ModelError
-from edge_agent.messages import AssetStatus, BundleName
+from edge_agent.manifest import Manifest
+from edge_agent.messages import BundleName
 from edge_agent.model import model_of
-from edge_agent.pipeline import Pipeline
+from edge_agent.payloads import AssetStatus
+from edge_agent.pipeline import Pipeline, Site
 from firmware_bridge.schema import Schema
 
 SERIALS_NAME = "bundle_serials.json"
@@ -81,14 +83,22 @@ class Asset:
 
 
 def build_pipeline(asset: str, bundle: Bundle, settings: AssetSettings | None = None) -> Pipeline:
-    """The pipeline of a verified bundle. Raises `ModelError` if the model isn't what it says."""
+    """The pipeline of a verified bundle. Raises `ModelError` if the model isn't what it says,
+    `ValueError` for settings that its stream can't be held to."""
     manifest = bundle.manifest
     try:
         model = model_of(manifest.model, bundle.files)
     except ModelError as error:
         raise ModelError(f"bundle {manifest.name}: {error}") from None
-    alarm = settings.alarm.apply(manifest.alarm) if settings else manifest.alarm
-    return Pipeline(asset, manifest, model, alarm)
+    if settings is None:
+        return Pipeline(asset, manifest, model)
+    return Pipeline(asset, manifest, model, site_of(settings, manifest))
+
+
+def site_of(settings: AssetSettings, manifest: Manifest) -> Site:
+    """What the configuration says about the alarms of an asset."""
+    limits = tuple(limit.spec for limit in settings.limits)
+    return Site(settings.alarm.apply(manifest.alarm), settings.alarm.quiet, limits)
 
 
 def load_assets(config: Config) -> dict[str, Asset]:

@@ -17,9 +17,9 @@ class BoardHealth(BaseModel):
 
     board: str
     state: str
-    trouble: str | None
-    uid: str | None
-    firmware: str | None
+    trouble: str | None = None
+    uid: str | None = None
+    firmware: str | None = None
     sessions: int
     restarts: int
     bytes: int
@@ -38,15 +38,15 @@ class BoardHealth(BaseModel):
     samples_lost_on_wire: int
     samples_overwritten: int
     gaps: int
-    clock_round_trip_ms: float | None
-    clock_drift_ppm: float | None
-    board_uptime_s: float | None
-    board_reset_cause: int | None
-    board_rx_ok: int | None
-    board_rx_errors: int | None
-    board_rx_overrun: int | None
-    board_fifo_overrun: int | None
-    board_tx_dropped: int | None
+    clock_round_trip_ms: float | None = None
+    clock_drift_ppm: float | None = None
+    board_uptime_s: float | None = None
+    board_reset_cause: int | None = None
+    board_rx_ok: int | None = None
+    board_rx_errors: int | None = None
+    board_rx_overrun: int | None = None
+    board_fifo_overrun: int | None = None
+    board_tx_dropped: int | None = None
 
 
 def board_health(session: BoardSession) -> BoardHealth:

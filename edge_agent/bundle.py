@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from edge_agent.manifest import (
     DECODER_MODEL,
     DECODER_NAME,
+    MAX_MEMORY_NUMBERS,
+    MAX_SLOTS,
     MEMORY_NAME,
     MODEL_NAME,
     SCALE_NAME,
@@ -27,17 +29,19 @@ from edge_agent.signature import is_signed_by
 
 MANIFEST_NAME = "bundle.json"
 SIGNATURE_NAME = "signature"
+# Of a `.npy` member.
+HEADER_BYTES = 4096
 # The members in the order in which they lie in the file.
 LIMIT_BYTES = {
     MANIFEST_NAME: 1 << 20,
     MODEL_NAME: 16 << 20,
     DECODER_MODEL: 16 << 20,
-    MEMORY_NAME: 1 << 20,
-    SCALE_NAME: 1 << 16,
+    MEMORY_NAME: MAX_MEMORY_NUMBERS + HEADER_BYTES,
+    SCALE_NAME: 4 * MAX_SLOTS + HEADER_BYTES,
     DECODER_NAME: 1 << 20,
     SIGNATURE_NAME: 4096,
 }
-MAX_BUNDLE_BYTES = 18 << 20
+MAX_BUNDLE_BYTES = 52 << 20
 
 
 class BundleError(ValueError):

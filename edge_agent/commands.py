@@ -15,7 +15,15 @@ import threading
 from argparse import Namespace
 from typing import Any
 
-from edge_agent.config import BoardSettings, Config, ConfigError, load_config
+from edge_agent.config import (
+    BoardSettings,
+    Config,
+    ConfigError,
+    Loaded,
+    file_notes,
+    load_config,
+    read_config,
+)
 
 EXIT_OK, EXIT_NO, EXIT_USAGE, EXIT_IO, EXIT_CONFIG = 0, 1, 2, 74, 78
 
@@ -27,7 +35,8 @@ def run(options: Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    service = Service(load_config(options.config))
+    service = Service(load_config(options.config), reread=lambda: load_config(options.config))
+    signal.signal(signal.SIGHUP, lambda *_: service.reload_asked.set())
     # What was made at the start stays: the collector needn't walk through it again and again.
     gc.collect()
     gc.freeze()
@@ -38,26 +47,20 @@ def check_config(options: Namespace) -> int:
     """`edge-agent check-config F`: every error at once; no network, no ports."""
     file = options.config or options.file
     try:
-        config = load_config(file)
+        loaded = read_config(file)
     except ConfigError as error:
-        for problem in error.problems if options.json else ():
-            say(
-                file=str(error.file), line=problem.line, key=".".join(problem.path),
-                problem=problem.text,
-            )  # fmt: skip
-        if not options.json:
-            tell(str(error))
-        tell(f"{len(error.problems)} problem(s)")
-        if options.json:
-            say(ok=False, problems=len(error.problems))
-        return EXIT_CONFIG
-    notes = _bundle_notes(config)
+        return _refused(error, options.json)
+    config = loaded.config
+    notes = [*file_notes(config), *_bundle_notes(config)]
     for note in notes:
         tell(f"note: {note}")
+    shown = _show(loaded, options.json) if options.show else 0
     if options.json:
-        say(ok=True, problems=0, notes=notes)
+        say(ok=True, problems=0, notes=notes, **({"keys": shown} if options.show else {}))
     else:
-        line(f"{file}: ok, {len(config.boards)} boards, {len(config.assets)} assets")
+        # What is shown is TOML, and stays it.
+        answer = tell if options.show else line
+        answer(f"{file}: ok, {len(config.boards)} boards, {len(config.assets)} assets")
     return EXIT_OK
 
 
@@ -151,6 +154,29 @@ def demo(options: Namespace) -> int:
     return stage.run(options.json)
 
 
+def schema(options: Namespace) -> int:
+    """`edge-agent schema [NAME] [--out DIR]`: the contract with subscribers."""
+    from edge_agent.contract import channels, documents
+
+    found = documents()
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        for name, text in found.items():
+            (options.out / name).write_text(text)
+        tell(f"{options.out}: {len(found)} files")
+    elif options.name is None:
+        for channel in channels():
+            line(f"{channel.name:20} {channel.topic:28} {channel.what}")
+        line(f"{'asyncapi':20} {'':28} all of it as one AsyncAPI 3 document")
+    elif (name := f"{options.name.removesuffix('.json')}.json") in found:
+        line(found[name].rstrip())
+    else:
+        known = ", ".join(sorted(each.removesuffix(".json") for each in found))
+        tell(f"edge-agent: saw {options.name!r}; there are {known}")
+        return EXIT_NO
+    return EXIT_OK
+
+
 def say(**fields: Any) -> None:
     """One JSON object on standard output."""
     line(json.dumps(fields))
@@ -165,6 +191,36 @@ def line(text: str) -> None:
 def tell(text: str) -> None:
     """A line for people beside the answer."""
     sys.stderr.write(text + "\n")
+
+
+def _refused(error: ConfigError, as_json: bool) -> int:
+    if as_json:
+        for problem in error.problems:
+            say(
+                file=str(error.file), line=problem.line, variable=problem.variable or None,
+                key=".".join(problem.path), problem=problem.text,
+            )  # fmt: skip
+    else:
+        tell(str(error))
+    tell(f"{len(error.problems)} problem(s)")
+    if as_json:
+        say(ok=False, problems=len(error.problems))
+    return EXIT_CONFIG
+
+
+def _show(loaded: Loaded, as_json: bool) -> int:
+    """The effective configuration; gives how many keys there are."""
+    from edge_agent.config.effective import rows, toml_lines
+
+    found = rows(loaded)
+    for row in found if as_json else ():
+        say(
+            key=".".join(row.path), value=row.value, source=row.origin.text,
+            line=row.origin.line, variable=row.origin.variable or None,
+        )  # fmt: skip
+    for text in () if as_json else toml_lines(found):
+        line(text)
+    return len(found)
 
 
 def _bundle_notes(config: Config) -> list[str]:

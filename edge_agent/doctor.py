@@ -30,7 +30,7 @@ from edge_agent.findings import (
     judge_system,
 )
 from edge_agent.health import CLOCK_SYNCHRONISED, software_version
-from edge_agent.mqtt import try_broker
+from edge_agent.mqtt_trial import try_broker
 from firmware_bridge.devices import (
     holders,
     is_probed_by_modem_manager,

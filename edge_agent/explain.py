@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edge_agent.limits import Exceeded
 from edge_agent.manifest import Sensor
 from edge_agent.scoring import Score
 
 Shape = Literal["point", "collective", "contextual"]
 
 TOP_CHANNELS = 3
+BAND_UNIT = " Hz"
 # A point is over before anybody could look; a value within so many deviations is nothing unusual
 # by itself.
 POINT_WINDOWS = 3
@@ -57,21 +60,36 @@ def afterwards(worst: Why) -> Why:
     return worst._replace(sentence=f"over; at its worst {worst.sentence}")
 
 
+def beyond_limit(why: Why, over: Exceeded) -> Why:
+    """The same for a value that is over a limit which nothing ever moves: that is said first."""
+    return why._replace(sentence=f"{over.sentence}; {why.sentence}")
+
+
+def at_unseen_speed(why: Why, sensor: Sensor, speed: float, known: tuple[float, float]) -> Why:
+    """The same, with the warning that nobody knows what is normal at this speed."""
+    low, high = known
+    warning = (
+        f"{sensor.speed_channel} {speed:.4g} was never seen in training ({low:.4g} to {high:.4g})"
+    )
+    return why._replace(sentence=f"{why.sentence}; {warning}")
+
+
 def explain(score: Score, sensor: Sensor, labels: tuple[str, ...], windows_over: int) -> Why:
     """The explanation of one score; `labels` name the features, empty where the channel does, and
     `windows_over` is how many windows have been over the threshold so far."""
     by_channel, by_feature, by_step = score.by_channel, score.by_feature, score.by_step
-    order = np.argsort(by_channel)[::-1][:TOP_CHANNELS]
+    belongs = score.levels.membership
+    # The speed of a machine whose spectra are judged has no feature, and nothing to answer for.
+    order = [i for i in np.argsort(by_channel)[::-1] if belongs[:, i].any()][:TOP_CHANNELS]
     shares = tuple(ChannelShare(sensor.channels[i], round(float(by_channel[i]), 4)) for i in order)
-    members = len(labels) // len(sensor.channels)
-    first = int(order[0]) * members
-    feature = first + int(np.argmax(by_feature[first : first + members]))
+    mine = np.flatnonzero(belongs[:, order[0]])
+    feature = int(mine[np.argmax(by_feature[mine])])
     direction = "higher" if score.residual[feature] > 0 else "lower"
     top_step = int(np.argmax(by_step))
     observed, expected = score.observed(top_step, feature), score.expected(top_step, feature)
     label = labels[feature]
     if label:
-        what = f", mostly {label} {direction} than normal"
+        what = f", mostly {label} {direction} than normal{_band(score, mine, feature, labels)}"
     else:
         what = f", {direction} than normal ({observed:.4g} {sensor.unit}, expected {expected:.4g})"
     return Why(
@@ -79,6 +97,17 @@ def explain(score: Score, sensor: Sensor, labels: tuple[str, ...], windows_over:
         _shape(score, windows_over),
         f"{shares[0].name} carries {shares[0].share:.0%} of the anomaly{what}",
     )  # fmt: skip
+
+
+def _band(score: Score, mine: NDArray[np.intp], feature: int, labels: tuple[str, ...]) -> str:
+    """Where in the spectrum, if the most surprising feature is of all of it (a level, a crest): the
+    worst band, if it is out of the ordinary by itself."""
+    bands = [i for i in mine if BAND_UNIT in labels[i]]
+    if not bands or feature in bands:
+        return ""
+    worst = bands[int(np.argmax(score.by_feature[bands]))]
+    error = np.square(score.residuals[:, worst]).mean()
+    return f", most in {labels[worst]}" if error > score.levels.by_feature[worst] else ""
 
 
 def _shape(score: Score, windows_over: int) -> Shape:

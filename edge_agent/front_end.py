@@ -31,11 +31,17 @@ class FrontEnd(Protocol):
     """What the pipeline needs of a front end."""
 
     labels: tuple[str, ...]
-    """What each feature means, for people: `500-630 Hz`, or empty where it is the channel."""
+    """What each feature means, for people: `500-630 Hz (10.0-12.6 x shaft)`, or empty where it is
+    the channel."""
     channel_of: NDArray[np.intp]
     """The channel that each feature belongs to."""
     decimate: int
     """Rows in for one row out of `condition`."""
+
+    @property
+    def waiting(self) -> int:
+        """Rows in since the last one that came out."""
+        ...
 
     def condition(self, rows: Rows) -> Rows:
         """Stream filter; remembers what it needs until `reset`."""
@@ -53,7 +59,7 @@ class FrontEnd(Protocol):
 def make_front_end(spec: FrontEndSpec, sensor: Sensor) -> FrontEnd:
     """The front end that a manifest names."""
     if isinstance(spec, SpectralFrontEnd):
-        return Spectral(spec, len(sensor.channels), sensor.rate_hz)
+        return Spectral(spec, len(sensor.channels), sensor.rate_hz, sensor.speed_index)
     if isinstance(spec, SmoothFrontEnd):
         return Smooth(spec, sensor.channels)
     return Raw(spec, len(sensor.channels))
@@ -63,6 +69,7 @@ class Raw:
     """Samples as they are: every step is a row, every feature a channel."""
 
     decimate = 1
+    waiting = 0
 
     def __init__(self, _spec: RawFrontEnd, channels: int) -> None:
         self.labels = ("",) * channels
@@ -112,6 +119,11 @@ class Smooth:
         due: Rows = smoothed[(numbers >= 0) & (numbers % self.decimate == 0)]
         return due
 
+    @property
+    def waiting(self) -> int:
+        """Rows in since the last one that came out."""
+        return (self._row - self._settle - 1) % self.decimate
+
     def _smooth(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
         count = len(self._latest)
         if count > 1:
@@ -130,30 +142,36 @@ class Smooth:
 
 
 class Spectral:
-    """Welch spectrum in log bands, one step a window (Welch 1967; bands as in DESIGN.md).
+    """Welch spectrum in log bands, one step a window (Welch 1967; bands as in DESIGN.md), of every
+    channel but the one that tells the speed.
 
     Its arrays are made once: a gateway computes one window and then sleeps, so each call begins
     with cold caches, and what NumPy prepares in Python costs more than the transform itself.
     """
 
     decimate = 1
+    waiting = 0
 
-    def __init__(self, spec: SpectralFrontEnd, channels: int, rate_hz: float) -> None:
+    def __init__(
+        self, spec: SpectralFrontEnd, channels: int, rate_hz: float, speed_index: int | None = None
+    ) -> None:
         length, bin_hz = spec.segment_length, rate_hz / spec.segment_length
         hann = np.hanning(length + 1)[:-1]
         self._hann = hann.astype(np.float32)
         edges = _band_edges(spec, bin_hz)
         density = 2.0 / (rate_hz * np.sum(hann**2) * spec.segments)
         self._pool = _pooling(edges, length // 2 + 1, bin_hz, density)
-        self._rows = np.zeros((channels, spec.window_samples), np.float32)
+        seen = np.delete(np.arange(channels), [] if speed_index is None else speed_index)
+        self._seen = slice(None) if speed_index is None else seen
+        self._rows = np.zeros((len(seen), spec.window_samples), np.float32)
         every_row = sliding_window_view(self._rows, length, axis=1)
         self._segments = every_row[:, :: spec.segment_hop]
         self._tapered = np.zeros(self._segments.shape, np.float32)
-        names = [f"{a * bin_hz:.0f}-{b * bin_hz:.0f} Hz" for a, b in pairwise(edges)]
+        names = [_band(a * bin_hz, b * bin_hz, spec.shaft_hz) for a, b in pairwise(edges)]
         self._bands = len(names)
         self._inverse = np.float32(1.0 / spec.window_samples), np.float32(1.0 / len(names))
-        self.labels = tuple(names + list(EXTRA_FEATURES)) * channels
-        self.channel_of = np.repeat(np.arange(channels), len(names) + len(EXTRA_FEATURES))
+        self.labels = tuple(names + list(EXTRA_FEATURES)) * len(seen)
+        self.channel_of = np.repeat(seen, len(names) + len(EXTRA_FEATURES))
 
     def condition(self, rows: Rows) -> Rows:
         """The rows."""
@@ -163,10 +181,10 @@ class Spectral:
         """Nothing is remembered."""
 
     def features(self, window: Rows) -> Rows:
-        """float32[1, channels x (bands + 4)], channel by channel."""
+        """float32[1, channels x (bands + 4)], channel by channel, without the speed."""
         rows, bands = self._rows, self._bands
         per_row, per_band = self._inverse
-        rows[:] = window.T
+        rows[:] = window.T[self._seen]
         rows -= np.add.reduce(rows, axis=1, keepdims=True) * per_row
         spectrum = np.fft.rfft(np.multiply(self._segments, self._hann, out=self._tapered))
         # Real and imaginary parts side by side: their squares sum to the power.
@@ -184,6 +202,14 @@ class Spectral:
         crest = np.maximum.reduce(squares, axis=1) / variance
         features[:, bands + 3] = 0.5 * np.log10(crest + RATIO_FLOOR)
         return features.reshape(1, -1)
+
+
+def _band(low_hz: float, high_hz: float, shaft_hz: float | None) -> str:
+    """What people call a band: its frequencies, and its orders where the shaft is known."""
+    band = f"{low_hz:.0f}-{high_hz:.0f} Hz"
+    if shaft_hz is None:
+        return band
+    return f"{band} ({low_hz / shaft_hz:.1f}-{high_hz / shaft_hz:.1f} x shaft)"
 
 
 def _band_edges(spec: SpectralFrontEnd, bin_hz: float) -> list[int]:

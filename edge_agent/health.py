@@ -47,6 +47,7 @@ class Health(BaseModel):
     samples_overwritten: int
     gaps: int
     episodes: int
+    speeds_unseen: int
     bytes: int
     frames: int
     frames_damaged: int
@@ -61,8 +62,8 @@ class Health(BaseModel):
     boards_rx_overrun: int
     boards_fifo_overrun: int
     boards_tx_dropped: int
-    clock_round_trip_max_ms: float | None
-    clock_drift_max_ppm: float | None
+    clock_round_trip_max_ms: float | None = None
+    clock_drift_max_ppm: float | None = None
     queue_depth: int
     queue_oldest_s: float
     dropped_alerts: int
@@ -72,9 +73,9 @@ class Health(BaseModel):
     recorder_ok: int
     loop_late_max_ms: float
     cpu_s: float
-    rss_bytes: int | None
-    disk_free_bytes: int | None
-    temp_c: float | None
+    rss_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    temp_c: float | None = None
     clock_synced: int
 
 
@@ -85,10 +86,10 @@ class AssetInfo(BaseModel):
     board: str
     stream: str
     status: str
-    refusal: str | None
-    bundle: str | None
-    bundle_serial: int | None
-    bundle_sha256: str | None
+    refusal: str | None = None
+    bundle: str | None = None
+    bundle_serial: int | None = None
+    bundle_sha256: str | None = None
 
 
 class Info(BaseModel):
@@ -161,6 +162,7 @@ class HealthMeter:
             samples_overwritten=sum(p.windows.overwritten for p in pipelines),
             gaps=sum(c.gaps for c in counters),
             episodes=sum(c.episodes for c in counters),
+            speeds_unseen=sum(c.speeds_unseen for c in counters),
             **_sums(boards),
             queue_depth=self._outbox.depth(),
             queue_oldest_s=round(self._outbox.oldest_seconds(), 1),

@@ -3,8 +3,9 @@
 In: the bytes of a `.tflite` model. Out: a callable, float32 arrays to float32 arrays.
 Never: carries state from one window to the next, scores, reads files.
 
-int8 in and out: the window is quantised straight into the input tensor's own memory, and the
-output is read where the interpreter wrote it; no copy lies between.
+int8 in and out: the window's levels are written to the input tensor's own memory, and the output
+is read where the interpreter wrote it. The bare `invoke` of a small network takes less than the
+NumPy around it, so that is kept to as few calls as it can be.
 """
 
 from __future__ import annotations
@@ -28,14 +29,18 @@ class ModelError(ValueError):
 
 
 class _Tensor(NamedTuple):
+    """`scale` to `high` are arrays of no dimension: NumPy converts anything else on each call, and
+    on windows this small that is most of what a call costs. `scratch` is one window in float."""
+
     view: Callable[[], NDArray[Any]]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     quantised: bool
-    scale: np.float32
-    zero_point: np.float32
-    low: int
-    high: int
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    scratch: NDArray[np.float32]
 
 
 class Network:
@@ -72,6 +77,10 @@ class Network:
         self._runtime.invoke()
         return [_read(tensor) for tensor in self._outputs]
 
+    def invoke(self) -> None:
+        """The bare network on what its inputs hold already: for measuring what lies around it."""
+        self._runtime.invoke()
+
     def _tensor(self, details: dict[str, Any]) -> _Tensor:
         dtype, (scale, zero_point) = np.dtype(details["dtype"]), details["quantization"]
         if dtype not in DTYPES:
@@ -83,8 +92,10 @@ class Network:
         quantised = dtype.kind == "i"
         low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if quantised else (0, 0)
         return _Tensor(
-            view, shape, dtype, quantised, np.float32(scale), np.float32(zero_point), low, high
-        )
+            view, shape, dtype, quantised,
+            _single(scale), _single(zero_point), _single(low), _single(high),
+            np.empty(shape[1:], np.float32),
+        )  # fmt: skip
 
 
 class Interpreter(Network):
@@ -115,18 +126,29 @@ class Interpreter(Network):
         return _read(self._output)
 
 
+def _single(number: float) -> NDArray[np.float32]:
+    return np.array(number, np.float32)
+
+
 def _write(tensor: _Tensor, values: NDArray[np.float32]) -> None:
     # The view must be gone before `invoke`, so it has no name.
     if not tensor.quantised:
         tensor.view()[0] = values
         return
-    levels = np.rint(values / tensor.scale + tensor.zero_point)
-    np.clip(levels, tensor.low, tensor.high, out=tensor.view()[0], casting="unsafe")
+    levels = tensor.scratch
+    np.divide(values, tensor.scale, out=levels)
+    np.add(levels, tensor.zero_point, out=levels)
+    np.rint(levels, out=levels)
+    # Not `np.clip`, which costs as much as all the rest.
+    np.maximum(levels, tensor.low, out=levels)
+    np.minimum(levels, tensor.high, out=levels)
+    tensor.view()[0] = levels
 
 
 def _read(tensor: _Tensor) -> NDArray[np.float32]:
     if not tensor.quantised:
         return np.array(tensor.view()[0])
-    levels = tensor.view()[0] - tensor.zero_point
-    values: NDArray[np.float32] = np.multiply(levels, tensor.scale, dtype=np.float32)
+    values: NDArray[np.float32] = tensor.view()[0].astype(np.float32)
+    values -= tensor.zero_point
+    values *= tensor.scale
     return values

@@ -9,11 +9,19 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from edge_agent.frozen import Finite, Frozen, Positive
+from edge_agent.threshold_spec import ThresholdSpec
 
 MAX_CHANNELS = 64
 MAX_FEATURES = 4096
 MAX_WINDOW_SAMPLES = 1 << 20
+MAX_SLOTS = 1 << 18
+# Above it, only the nearest ones: each window would spend its time on slots that say nothing.
+MAX_SLOTS_READ = 10_000
+# One byte each in the bundle, four in the gateway's memory.
+MAX_MEMORY_NUMBERS = 1 << 25
 
 MODEL_NAME: Final = "model.tflite"
 DECODER_MODEL: Final = "decoder.tflite"
@@ -25,25 +33,35 @@ Member: TypeAlias = Literal[
     "model.tflite", "decoder.tflite", "memory.npy", "memory_scale.npy", "decoder.npy"
 ]
 
-Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
-Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=MAX_WINDOW_SAMPLES)]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Frozen(BaseModel):
-    """Immutable, and an unknown key is an error: a typo must not pass for a default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Sensor(Frozen):
-    """What the model expects to be fed; the board's schema must say the same."""
+    """What the model expects to be fed; the board's schema must say the same. `speed_channel` is
+    the one that tells how fast the machine runs, or what it bears."""
 
     channels: tuple[str, ...] = Field(min_length=1, max_length=MAX_CHANNELS)
     unit: str
     rate_hz: Positive
+    speed_channel: str | None = None
+
+    @model_validator(mode="after")
+    def _speed_is_a_channel_among_others(self) -> Sensor:
+        if self.speed_channel is None:
+            return self
+        if self.speed_channel not in self.channels:
+            names = ", ".join(self.channels)
+            raise ValueError(f"no speed channel {self.speed_channel!r}; the channels are: {names}")
+        if len(self.channels) == 1:
+            raise ValueError("a speed alone says nothing about health: another channel is needed")
+        return self
+
+    @property
+    def speed_index(self) -> int | None:
+        """Where the speed stands among the channels, if it is known."""
+        return None if self.speed_channel is None else self.channels.index(self.speed_channel)
 
 
 class RawFrontEnd(Frozen):
@@ -72,7 +90,8 @@ class SmoothFrontEnd(Frozen):
 
 class SpectralFrontEnd(Frozen):
     """For kHz vibration: Welch power over `segments` Hann segments, pooled into log bands, split
-    into level and shape, beside RMS velocity, kurtosis and crest factor of each channel."""
+    into level and shape, beside RMS velocity, kurtosis and crest factor of each channel but the
+    speed. `shaft_hz`, the speed of a shaft that keeps it, names bands in its multiples, too."""
 
     kind: Literal["spectral"] = "spectral"
     segment_length: int = Field(default=512, ge=16, le=65_536)
@@ -81,6 +100,7 @@ class SpectralFrontEnd(Frozen):
     bands: int = Field(default=24, ge=2, le=256)
     low_hz: Positive = 10.0
     high_hz: Positive = 1600.0
+    shaft_hz: Positive | None = None
 
     @property
     def window_samples(self) -> int:
@@ -100,6 +120,9 @@ class WindowSpec(Frozen):
     hop: Count
 
 
+ScoreMethod: TypeAlias = Literal["mse", "weighted"]
+
+
 class Scaler(Frozen):
     """scaled = (feature - centre) / scale, one pair a feature."""
 
@@ -107,66 +130,13 @@ class Scaler(Frozen):
     scale: tuple[Positive, ...] = Field(min_length=1, max_length=MAX_FEATURES)
 
 
-class Quantile(Frozen):
-    """One point of the distribution of held-out normal scores."""
-
-    q: float = Field(ge=0, le=1)
-    score: Finite
-
-
-class Tail(Frozen):
-    """What lies over a high `level` of the held-out normal scores: how many of how many windows,
-    mean and variance of the excess. A generalised Pareto distribution is fitted to it."""
-
-    level: Positive
-    windows: int = Field(ge=1)
-    excesses: int = Field(ge=1)
-    mean: Positive
-    variance: float = Field(ge=0, allow_inf_nan=False)
-
-
-class Adaptation(Frozen):
-    """How the threshold follows a machine that wears in: never in an alarm, never under the
-    commissioning value, never over `clip_ratio` times it.
-
-    `conformal`: the natural logarithm of the tracked quantile goes up by `step` x (1 - alpha) for
-    a score over it, down by `step` x alpha for one under it. `spot`: the tail goes on growing.
-    """
-
-    method: Literal["conformal", "spot"] = "conformal"
-    alpha: float = Field(default=0.005, gt=0, lt=0.5)
-    step: Positive = 0.01
-    clip_ratio: float = Field(default=2.0, ge=1, le=100)
-
-
-class ThresholdSpec(Frozen):
-    """The commissioning threshold and where it came from. Under 1,000 held-out windows no honest
-    99.9 % quantile exists, and the bundle says `provisional`. `absolute` is a second limit that
-    nothing ever moves."""
-
-    method: Literal["quantile", "mean_3sigma", "pot"]
-    value: Positive
-    factor: Positive = 1.2
-    q: float = Field(default=0.995, gt=0, lt=1)
-    windows: int = Field(ge=1)
-    provisional: bool
-    sketch: tuple[Quantile, ...] = ()
-    tail: Tail | None = None
-    adaptation: Adaptation | None = None
-    absolute: Positive | None = None
-
-    @model_validator(mode="after")
-    def _a_tail_where_it_is_needed(self) -> ThresholdSpec:
-        spot = self.adaptation is not None and self.adaptation.method == "spot"
-        if (spot or self.method == "pot") and self.tail is None:
-            raise ValueError("threshold: peaks over threshold need the tail of the scores")
-        return self
-
-
 class AlarmSpec(Frozen):
-    """When a ratio (score / threshold) becomes an alarm and when it stops being one."""
+    """When a ratio (score / threshold) becomes an alarm and when it stops being one: after
+    `on_delay_windows` over 1 of the last `on_of_windows` (of as many in a row, if that is not
+    given), and after `off_delay_windows` in a row under `clear_ratio`."""
 
     on_delay_windows: int = Field(default=4, ge=1, le=100_000)
+    on_of_windows: int | None = Field(default=None, ge=1, le=100_000)
     off_delay_windows: int = Field(default=8, ge=1, le=100_000)
     clear_ratio: float = Field(default=0.8, gt=0, le=1)
 
@@ -181,13 +151,24 @@ class NormalError(Frozen):
 class MemorySpec(Frozen):
     """What stands behind the encoder of a memory autoencoder: `slots` codes of `dim` numbers, read
     by a softmax of cosine / `temperature`; shares under `shrinkage` are 0; a decoder of one
-    `hidden` layer."""
+    `hidden` layer. `nearest`: of each code only so many slots are read (0: all)."""
 
-    slots: int = Field(ge=1, le=4096)
+    slots: int = Field(ge=1, le=MAX_SLOTS)
     dim: int = Field(ge=1, le=4096)
     hidden: int = Field(ge=1, le=4096)
     temperature: float = Field(ge=1e-3, le=1e3)
     shrinkage: float = Field(ge=0, lt=1)
+    nearest: int = Field(default=0, ge=0, le=1024)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> MemorySpec:
+        if self.slots * self.dim > MAX_MEMORY_NUMBERS:
+            raise ValueError(f"slots x dim must be at most {MAX_MEMORY_NUMBERS}")
+        if self.nearest > self.slots:
+            raise ValueError("nearest must be at most slots")
+        if self.slots > MAX_SLOTS_READ and not self.nearest:
+            raise ValueError(f"of more than {MAX_SLOTS_READ} slots only the nearest can be read")
+        return self
 
     def decoder_size(self, features: int) -> int:
         """Numbers of the decoder."""
@@ -269,6 +250,7 @@ class Manifest(Frozen):
     threshold: ThresholdSpec
     alarm: AlarmSpec
     normal_error: NormalError
+    score: ScoreMethod = "mse"
     measures: dict[str, Any]
     provenance: Provenance
     files: dict[Member, FileEntry]
@@ -277,6 +259,15 @@ class Manifest(Frozen):
     def _files_agree(self) -> Manifest:
         if set(self.files) != self.model.members:
             raise ValueError(f"files must be {', '.join(sorted(self.model.members))}")
+        return self
+
+    @model_validator(mode="after")
+    def _speed_is_told(self) -> Manifest:
+        speed = self.sensor.speed_channel
+        if self.threshold.bins and speed is None:
+            raise ValueError("threshold.bins need sensor.speed_channel")
+        if isinstance(self.front_end, SmoothFrontEnd) and speed in self.front_end.drifting:
+            raise ValueError(f"front_end.drifting: {speed} is the speed, which counts by its value")
         return self
 
     @model_validator(mode="after")

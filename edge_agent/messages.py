@@ -1,14 +1,17 @@
 """Messages: facts to what subscribers read.
 
 In: facts of the pipeline and states of the gateway. Out: `Message` values, flat JSON.
-Never: sends anything, keeps anything but the numbers of open episodes. Topics, with <b> the base:
+Never: sends anything, decides what is told. Topics, with <b> the base:
 
     <b>/status            online | stopped | offline, plain text, retained, last will
     <b>/info              retained: versions, boot, assets       <b>/health  numbers, not retained
     <b>/board/<board>     numbers, not retained: losses by kind, clock, the board's own counters
     <b>/<asset>/status    retained: online | offline | refused | faulty
-    <b>/<asset>/state     retained: ok | alarm                   <b>/<asset>/score   QoS 0
-    <b>/<asset>/event     not retained, through the outbox: begin | update | end | gap
+    <b>/<asset>/state     retained: ok | alarm | acked | snoozed <b>/<asset>/score   QoS 0
+    <b>/<asset>/event     not retained, through the outbox: begin | update | end | gap | drift
+    <b>/<asset>/explain   not retained, through the outbox: channels by time or band, and a picture
+    <b>/<asset>/picture   retained: that picture alone, a PNG
+    <b>/cmd/<name> is listened to, <b>/cmd_result/<name> answers (remote.py)
 """
 
 from __future__ import annotations
@@ -16,22 +19,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from edge_agent.annunciator import Told
+from edge_agent.drift import Drift
 from edge_agent.explain import TOP_CHANNELS
-from edge_agent.pipeline import AlarmEvent, Gap, Judgement
-
-AssetStatus: TypeAlias = Literal["online", "offline", "refused", "faulty"]
-GatewayStatus: TypeAlias = Literal["online", "stopped", "offline"]
+from edge_agent.payloads import (
+    AssetStatus,
+    DriftEvent,
+    Event,
+    GapEvent,
+    GatewayStatus,
+    ScorePoint,
+    State,
+)
+from edge_agent.pipeline import Gap, Judgement
 
 NOT_REPLAYED, REPLAYED = b'"replayed":false', b'"replayed":true'
+SCORE_EXPIRY_SECONDS = 60
+PLAIN, PNG = "text/plain", "image/png"
 
 
 class Message(NamedTuple):
     """Something to publish. `alert` messages are the last that a full outbox gives up; `key` is
-    the same for the same fact, however often it is sent."""
+    the same for the same fact, however often it is sent. A broker of MQTT 5 is told the content
+    type, and throws away after `expiry_seconds` what nobody has fetched (0: never)."""
 
     topic: str
     payload: bytes
@@ -39,6 +53,8 @@ class Message(NamedTuple):
     retain: bool = False
     key: str = ""
     alert: bool = False
+    content_type: str = "application/json"
+    expiry_seconds: int = 0
 
     def as_replayed(self) -> Message:
         """The same, saying that it comes late or again."""
@@ -60,76 +76,13 @@ class BundleName(NamedTuple):
     sha256: str
 
 
-class Event(BaseModel):
-    """An episode began, got worse, or ended. `seq` counts from 1 within the episode."""
+class Run(NamedTuple):
+    """Which run of the agent speaks. Episodes are counted on by every run that has the same store,
+    so a fault that is found again after a crash has the name that it had before."""
 
-    event_id: str
-    seq: int
-    asset: str
-    kind: Literal["begin", "update", "end"]
-    ts: str
-    mono_ms: int
+    run_id: str
     boot_id: str
-    first_over: str
-    score: float
-    threshold: float
-    ratio: float
-    peak_ratio: float
-    severity: int
-    top1_ch: str
-    top1_share: float
-    top2_ch: str | None = None
-    top2_share: float | None = None
-    top3_ch: str | None = None
-    top3_share: float | None = None
-    feature: str
-    direction: str
-    observed: float
-    expected: float
-    shape: Literal["point", "collective", "contextual"]
-    why: str
-    bundle: str
-    bundle_serial: int
-    bundle_sha256: str
-    replayed: bool = False
-
-
-class GapEvent(BaseModel):
-    """Samples are missing; no window spans the gap. `gaps` of them were put together here."""
-
-    event_id: str
-    seq: int
-    asset: str
-    kind: Literal["gap"] = "gap"
-    ts: str
-    mono_ms: int
-    boot_id: str
-    gaps: int
-    samples_lost: int
-    why: str
-    replayed: bool = False
-
-
-class State(BaseModel):
-    """How an asset is now."""
-
-    state: Literal["ok", "alarm"]
-    severity: int
-    ratio: float
-    since: str
-    event_id: str
-
-
-class ScorePoint(BaseModel):
-    """One point of the trend; `peak_ratio` is the worst since the point before."""
-
-    asset: str
-    ts: str
-    score: float
-    threshold: float
-    ratio: float
-    peak_ratio: float
-    windows: int
+    store_id: str
 
 
 class Messages:
@@ -139,98 +92,122 @@ class Messages:
     def __init__(
         self,
         base_topic: str,
-        run_id: str,
-        boot_id: str,
+        run: Run,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.base_topic = base_topic
-        self.run_id = run_id
-        self.boot_id = boot_id
+        self.run = run
         self._wall, self._monotonic = wall, monotonic
-        self._seq: dict[str, int] = {}
-        self._gaps: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
 
-    def event(self, fact: AlarmEvent, bundle: BundleName) -> Message:
+    def event(self, told: Told, bundle: BundleName) -> Message:
         """Begin, update or end of an episode."""
-        change, asset = fact.change, fact.asset
-        seq = 1 if change.kind == "begin" else self._seq.get(asset, 0) + 1
-        self._seq[asset] = seq
+        fact, change = told.fact, told.fact.change
         tops: dict[str, Any] = {}
         for place, channel in enumerate(fact.why.channels[:TOP_CHANNELS], 1):
             tops |= {f"top{place}_ch": channel.name, f"top{place}_share": channel.share}
         ts, mono_ms = self._moment(change.t)
         event = Event(
-            event_id=self.event_id(asset, change.number), seq=seq, asset=asset, kind=change.kind,
-            ts=ts, mono_ms=mono_ms, boot_id=self.boot_id,
-            first_over=self._moment(change.first_over_t).ts,
+            event_id=self.event_id(fact.asset, change.number), seq=told.seq, asset=fact.asset,
+            kind=change.kind, reason=told.reason,
+            ts=ts, mono_ms=mono_ms, boot_id=self.run.boot_id,
+            first_over=self.time(change.first_over_t),
             score=_short(fact.score), threshold=_short(fact.threshold),
             ratio=_short(change.ratio), peak_ratio=_short(change.peak_ratio),
-            severity=change.severity, feature=fact.why.feature, direction=fact.why.direction,
+            severity=change.severity, suppressed=told.suppressed,
+            feature=fact.why.feature, direction=fact.why.direction,
             observed=_short(fact.why.observed), expected=_short(fact.why.expected),
-            shape=fact.why.shape,
-            why=fact.why.sentence, bundle=bundle.name, bundle_serial=bundle.serial,
-            bundle_sha256=bundle.sha256, **tops,
+            shape=fact.why.shape, why=fact.why.sentence,
+            bundle=bundle.name, bundle_serial=bundle.serial, bundle_sha256=bundle.sha256, **tops,
         )  # fmt: skip
-        key = f"{event.event_id}/{seq}"
-        return Message(self._topic(asset, "event"), _json(event), key=key, alert=True)
+        key = f"{event.event_id}/{event.seq}"
+        return Message(self._topic(fact.asset, "event"), as_json(event), key=key, alert=True)
 
     def gap(self, fact: Gap, gaps: int, samples_lost: int) -> Message:
         """One gap, or several of one asset put together; `fact` is the last of them."""
-        number = self._gaps[fact.asset] = self._gaps.get(fact.asset, 0) + 1
-        event_id = f"{self.run_id}-{fact.asset}-gap{number}"
         ts, mono_ms = self._moment(fact.t)
         event = GapEvent(
-            event_id=event_id, seq=1, asset=fact.asset, ts=ts, mono_ms=mono_ms,
-            boot_id=self.boot_id, gaps=gaps, samples_lost=samples_lost, why=fact.reason,
+            event_id=self._numbered(fact.asset, "gap"), seq=1, asset=fact.asset, ts=ts,
+            mono_ms=mono_ms, boot_id=self.run.boot_id, gaps=gaps, samples_lost=samples_lost,
+            why=fact.reason,
         )  # fmt: skip
-        return Message(self._topic(fact.asset, "event"), _json(event), key=f"{event_id}/1")
+        return Message(self._topic(fact.asset, "event"), as_json(event), key=f"{event.event_id}/1")
 
-    def state(self, asset: str, event: AlarmEvent | None) -> Message:
-        """How the asset is after `event`, or at the start."""
-        alarm = event is not None and event.change.kind != "end"
-        change = event.change if event else None
-        state = State(
-            state="alarm" if alarm else "ok",
-            severity=change.severity if change and alarm else 0,
-            ratio=_short(change.ratio) if change else 0.0,
-            since=self._moment(change.t if change else self._monotonic()).ts,
-            event_id=self.event_id(asset, change.number) if change else "",
-        )
-        return Message(self._topic(asset, "state"), _json(state), retain=True)
+    def drift(self, fact: Drift, bundle: BundleName) -> Message:
+        """What is normal has moved, or is back."""
+        ts, mono_ms = self._moment(fact.t)
+        event = DriftEvent(
+            event_id=self._numbered(fact.asset, "drift"), seq=1, asset=fact.asset, ts=ts,
+            mono_ms=mono_ms, boot_id=self.run.boot_id, moved=fact.moved, psi=fact.psi,
+            over_median=fact.over_median, why=fact.sentence,
+            bundle=bundle.name, bundle_serial=bundle.serial,
+        )  # fmt: skip
+        return Message(self._topic(fact.asset, "event"), as_json(event), key=f"{event.event_id}/1")
+
+    def state(self, asset: str, state: State) -> Message:
+        """How the asset is."""
+        return Message(self._topic(asset, "state"), as_json(state), retain=True)
 
     def score(self, fact: Judgement, peak_ratio: float, windows: int) -> Message:
         """A point of the trend."""
         point = ScorePoint(
-            asset=fact.asset, ts=self._moment(fact.score.t).ts, score=_short(fact.score.value),
+            asset=fact.asset, ts=self.time(fact.score.t), score=_short(fact.score.value),
             threshold=_short(fact.threshold), ratio=_short(fact.ratio),
             peak_ratio=_short(peak_ratio), windows=windows,
         )  # fmt: skip
-        return Message(self._topic(fact.asset, "score"), _json(point), qos=0)
+        return Message(
+            self._topic(fact.asset, "score"), as_json(point), qos=0,
+            expiry_seconds=SCORE_EXPIRY_SECONDS,
+        )  # fmt: skip
+
+    def explanation(self, asset: str, explanation: BaseModel, key: str) -> Message:
+        """Channels by time or band, of the worst window so far."""
+        return Message(self._topic(asset, "explain"), as_json(explanation), key=key)
+
+    def picture(self, asset: str, png: bytes) -> Message:
+        """The same to look at."""
+        return Message(self._topic(asset, "picture"), png, retain=True, content_type=PNG)
 
     def asset_status(self, asset: str, status: AssetStatus) -> Message:
         """Whether the asset is being judged."""
-        return Message(self._topic(asset, "status"), status.encode(), retain=True)
+        topic = self._topic(asset, "status")
+        return Message(topic, status.encode(), retain=True, content_type=PLAIN)
 
     def gateway_status(self, status: GatewayStatus) -> Message:
         """Whether the gateway is there; also its last will."""
-        return Message(f"{self.base_topic}/status", status.encode(), retain=True)
+        topic = f"{self.base_topic}/status"
+        return Message(topic, status.encode(), retain=True, content_type=PLAIN)
 
     def info(self, info: BaseModel) -> Message:
         """What runs here."""
-        return Message(f"{self.base_topic}/info", _json(info), retain=True)
+        return Message(f"{self.base_topic}/info", as_json(info), retain=True)
 
     def health(self, health: BaseModel) -> Message:
         """How the gateway is, as numbers."""
-        return Message(f"{self.base_topic}/health", _json(health), qos=0)
+        return Message(f"{self.base_topic}/health", as_json(health), qos=0)
 
     def board(self, name: str, health: BaseModel) -> Message:
         """How a board is, as numbers."""
-        return Message(f"{self.base_topic}/board/{name}", _json(health), qos=0)
+        return Message(f"{self.base_topic}/board/{name}", as_json(health), qos=0)
+
+    def forgotten(self, asset: str) -> list[Message]:
+        """Takes back all that is retained about an asset that is no more."""
+        leaves = ("status", "state", "picture")
+        return [Message(self._topic(asset, leaf), b"", retain=True) for leaf in leaves]
 
     def event_id(self, asset: str, number: int) -> str:
         """The name of an episode, the same in each of its messages."""
-        return f"{self.run_id}-{asset}-{number}"
+        return f"{self.run.store_id}-{asset}-{number}"
+
+    def time(self, t: float) -> str:
+        """Host seconds as RFC 3339."""
+        return self._moment(t).ts
+
+    def _numbered(self, asset: str, kind: str) -> str:
+        name = f"{self.run.run_id}-{asset}-{kind}"
+        number = self._numbers[name] = self._numbers.get(name, 0) + 1
+        return f"{name}{number}"
 
     def _topic(self, asset: str, leaf: str) -> str:
         return f"{self.base_topic}/{asset}/{leaf}"
@@ -241,7 +218,8 @@ class Messages:
         return Moment(text.replace("+00:00", "Z"), round(t * 1e3))
 
 
-def _json(model: BaseModel) -> bytes:
+def as_json(model: BaseModel) -> bytes:
+    """Flat, without what isn't there."""
     return model.model_dump_json(exclude_none=True).encode()
 
 

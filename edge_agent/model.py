@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from edge_agent.interpreter import Interpreter, ModelError, Network
 from edge_agent.manifest import DECODER_MODEL, MODEL_NAME, ModelSpec
 from edge_agent.memory import MemoryModel, read_memory
+from edge_agent.nearest import nearest
 from edge_agent.pipeline import Model
 from edge_agent.stepping import SteppingModel
 
@@ -40,7 +41,7 @@ def _memory(spec: ModelSpec, files: Mapping[str, bytes]) -> Model:
     if count > 2 or dim * count != memory_spec.dim:
         raise ModelError(f"the encoder has {count} outputs, expected 1 or 2: build it anew")
     try:
-        memory = read_memory(memory_spec, spec.features, files)
+        memory = read_memory(memory_spec, spec.features, files, nearest)
     except ValueError as error:
         raise ModelError(f"{error}: build the bundle anew") from None
     return MemoryModel(encoder, memory)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 
@@ -28,6 +29,10 @@ class Notify:
     def ready(self) -> None:
         """The loop runs."""
         self._send("READY=1")
+
+    def reloading(self) -> None:
+        """The configuration is read anew; `ready` follows."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """The loop has been asked to end."""

@@ -2,23 +2,23 @@
 
 In: messages, and which of them were acknowledged. Out: what is still to be sent, in order.
 Never: lets its caller wait for the disk (one writer thread commits), grows beyond its limits
-(telemetry goes first, alerts last, and both are counted). The only file that knows SQLite.
+(telemetry goes first, alerts last, and both are counted).
+
+Beside the messages it keeps notes, one value a key: what an alarm must know after a restart is in
+the same transaction as the message that it belongs to, so neither is ever there without the other.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections.abc import KeysView, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from edge_agent.messages import Message
+from edge_agent.store import Limits, Note, Row, Store, open_store
 
 FILE_NAME = "outbox.sqlite"
-# Bytes that a row costs on disk beyond its payload.
-ROW_BYTES = 400
 RETRY_SECONDS = 1.0
 # Deletions may wait for company: after a crash they cost a duplicate, never a loss.
 DELETE_SECONDS = 1.0
@@ -26,136 +26,12 @@ DELETE_SECONDS = 1.0
 MAX_UNSAVED = 5_000
 CLOSE_SECONDS = 10.0
 
-# The index holds telemetry only, so an alert costs no second page.
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS outbox (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
-    qos INTEGER NOT NULL, retain INTEGER NOT NULL, alert INTEGER NOT NULL, stored REAL NOT NULL
-);
-CREATE INDEX IF NOT EXISTS telemetry ON outbox (id) WHERE alert = 0
-"""
-VICTIMS = "SELECT id, key, alert FROM outbox {} ORDER BY id LIMIT 1"
-
-
-class Row(NamedTuple):
-    """A message on its way."""
-
-    id: int
-    message: Message
-
-
-class Limits(NamedTuple):
-    """What the file may hold."""
-
-    bytes: int = 64_000_000
-    rows: int = 200_000
-
-
-class Store:
-    """The file. One thread at a time; every call commits. Raises `sqlite3.Error`."""
-
-    def __init__(self, path: Path, limits: Limits, check: bool = True) -> None:
-        self.limits = limits
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        # WAL and FULL: a commit is on the disk when it returns, and readers never wait for it.
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        if check and self._database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("quick_check found damage")
-        self._database.executescript(SCHEMA)
-        counts = "SELECT COUNT(*), COALESCE(SUM(LENGTH(payload)), 0), COALESCE(MAX(id), 0)"
-        rows, payload_bytes, last_id = self._database.execute(f"{counts} FROM outbox").fetchone()
-        self.rows, self.last_id = int(rows), int(last_id)
-        self.bytes = int(payload_bytes) + self.rows * ROW_BYTES
-
-    def write(self, rows: Sequence[Row], done: Sequence[int]) -> list[Row]:
-        """Adds and deletes in one transaction; gives the rows that were dropped for room."""
-        database, stored = self._database, time.time()
-        counts = self.rows, self.bytes
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            for row_id in done:
-                self._delete(row_id)
-            for row_id, m in rows:
-                values = (row_id, m.key, m.topic, m.payload, m.qos, m.retain, m.alert, stored)
-                database.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-                self.rows += 1
-                self.bytes += len(m.payload) + ROW_BYTES
-            dropped = self._make_room()
-            database.execute("COMMIT")
-        except sqlite3.Error:
-            self.rows, self.bytes = counts
-            if database.in_transaction:
-                database.execute("ROLLBACK")
-            raise
-        return dropped
-
-    def pending(self, after: int, limit: int) -> list[Row]:
-        """The oldest rows behind the id `after`."""
-        found = self._database.execute(
-            "SELECT id, topic, payload, qos, retain, key, alert FROM outbox"
-            " WHERE id > ? ORDER BY id LIMIT ?",
-            (after, limit),
-        )
-        return [
-            Row(r[0], Message(r[1], bytes(r[2]), r[3], bool(r[4]), r[5], bool(r[6]))) for r in found
-        ]
-
-    def oldest_seconds(self) -> float:
-        """Age of the oldest row by the wall clock, 0 if there is none."""
-        first = self._database.execute("SELECT stored FROM outbox ORDER BY id LIMIT 1").fetchone()
-        return max(0.0, time.time() - first[0]) if first else 0.0
-
-    def close(self) -> None:
-        """Folds the log into the file and closes it."""
-        self._database.close()
-
-    def _delete(self, row_id: int) -> None:
-        found = self._database.execute(
-            "DELETE FROM outbox WHERE id = ? RETURNING LENGTH(payload)", (row_id,)
-        ).fetchone()
-        if found:
-            self.rows -= 1
-            self.bytes -= found[0] + ROW_BYTES
-
-    def _make_room(self) -> list[Row]:
-        dropped: list[Row] = []
-        while self.rows > self.limits.rows or self.bytes > self.limits.bytes:
-            row_id, key, alert = (
-                self._database.execute(VICTIMS.format("WHERE alert = 0")).fetchone()
-                or self._database.execute(VICTIMS.format("")).fetchone()
-            )
-            dropped.append(Row(row_id, Message("", b"", key=key, alert=bool(alert))))
-            self._delete(row_id)
-        return dropped
-
-
-def open_store(path: Path, limits: Limits) -> tuple[Store, Path | None]:
-    """Opens; a damaged file is set aside (its new name is given) and an empty one begun.
-
-    Raises `OSError` if the folder can't be written or even a new file fails.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = None
-    try:
-        try:
-            return Store(path, limits), None
-        except sqlite3.OperationalError:
-            raise  # a full or forbidden disk, not a damaged file
-        except sqlite3.DatabaseError:
-            aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-        path.replace(aside)
-        for leftover in ("-wal", "-shm"):
-            path.with_name(path.name + leftover).unlink(missing_ok=True)
-        return Store(path, limits), aside
-    except sqlite3.Error as error:
-        raise OSError(f"{path}: {error}") from None
-
 
 class Outbox:
     """The store behind a writer thread. All methods belong to one thread, that of the service.
 
-    `set_aside` is where a damaged file of an earlier run went; `problem` is what is wrong now.
+    `set_aside` is where a damaged file of an earlier run went; `problem` is what is wrong now;
+    `notes` is what earlier runs remembered.
     Raises what `open_store` raises.
     """
 
@@ -165,8 +41,10 @@ class Outbox:
         # WAL lets this second connection read while the writer commits.
         self._reader = Store(path, limits or Limits(), check=False)
         self._next_id = self._store.last_id + 1
+        self.notes = self._store.notes()
         self._changed = threading.Condition()
         self._unsaved: dict[int, Message] = {}
+        self._unnoted: dict[str, Note] = {}
         self._done: set[int] = set()
         self._writing: KeysView[int] = {}.keys()
         self._aged_id = 0
@@ -178,8 +56,9 @@ class Outbox:
         self._thread = threading.Thread(target=self._write_forever, name="outbox", daemon=True)
         self._thread.start()
 
-    def put(self, message: Message, sent: bool = False) -> int:
-        """Takes a message; it is on disk a moment later (`flush` waits for that).
+    def put(self, message: Message, sent: bool = False, note: Note | None = None) -> int:
+        """Takes a message; it is on disk a moment later (`flush` waits for that), and the note
+        with it.
 
         Telemetry that is already on its way (`sent`) may be acknowledged before anything is
         written, and then it never is: that spares the card. Otherwise `tick` has it written.
@@ -190,9 +69,21 @@ class Outbox:
             if len(self._unsaved) >= MAX_UNSAVED:
                 self._forget_one()
             self._unsaved[row_id] = message
+            if note:
+                self._unnoted[note.key] = note
             if message.alert or not sent:
                 self._order()
         return row_id
+
+    def note(self, note: Note) -> None:
+        """Remembers something; it is on disk a moment later."""
+        with self._changed:
+            self._unnoted[note.key] = note
+            self._order()
+
+    def limit(self, limits: Limits) -> None:
+        """Other limits from the next write on."""
+        self._store.limits = limits
 
     @property
     def last_id(self) -> int:
@@ -249,7 +140,7 @@ class Outbox:
         with self._changed:
             self._order()
             return self._changed.wait_for(
-                lambda: not (self._unsaved or self._done), timeout_seconds
+                lambda: not (self._unsaved or self._done or self._unnoted), timeout_seconds
             )
 
     def close(self) -> None:
@@ -282,21 +173,22 @@ class Outbox:
                 self._changed.wait_for(lambda: self._ordered or self._closing)
                 self._ordered = False
                 done, unsaved = self._done.copy(), dict(self._unsaved)
+                notes = tuple(self._unnoted.values())
                 self._writing = unsaved.keys()
-                if self._closing and not done and not unsaved:
+                if self._closing and not done and not unsaved and not notes:
                     return
-            if not self._write(unsaved, done):
+            if not self._write(unsaved, done, notes):
                 with self._changed:
                     if self._closing:
                         return
                     self._ordered = True
                     self._changed.wait_for(lambda: self._closing, RETRY_SECONDS)
 
-    def _write(self, unsaved: dict[int, Message], done: set[int]) -> bool:
+    def _write(self, unsaved: dict[int, Message], done: set[int], notes: Sequence[Note]) -> bool:
         # What was acknowledged before it was written needs no disk at all.
         rows = [Row(i, message) for i, message in unsaved.items() if i not in done]
         try:
-            dropped = self._store.write(rows, sorted(done - unsaved.keys()))
+            dropped = self._store.write(rows, sorted(done - unsaved.keys()), notes)
         except sqlite3.Error as error:
             self.problem = f"outbox can't be written: {error}"
             return False
@@ -305,6 +197,9 @@ class Outbox:
             for row_id in unsaved:
                 self._unsaved.pop(row_id, None)
             self._done -= done
+            for note in notes:
+                if self._unnoted.get(note.key) is note:
+                    del self._unnoted[note.key]
             self._writing = {}.keys()
             for row in dropped:
                 self._count_dropped(row.message)

@@ -100,8 +100,15 @@ def _threshold(manifest: Manifest) -> str:
     doubt = " - PROVISIONAL: too few windows for an honest one" if threshold.provisional else ""
     return (
         f"{threshold.value:.6g} ({threshold.method}, from {threshold.windows} held-out normal "
-        f"windows){doubt}"
+        f"windows){doubt}{_bins(manifest)}"
     )
+
+
+def _bins(manifest: Manifest) -> str:
+    """Which threshold holds at which speed."""
+    bins = manifest.threshold.bins
+    each = (f"{one.low:.4g} to {one.high:.4g}: {one.value:.4g}" for one in bins)
+    return f"\nby {manifest.sensor.speed_channel}: {', '.join(each)}" if bins else ""
 
 
 def _measures(measures: dict[str, Any]) -> Table:

@@ -9,21 +9,24 @@ saturates the int8 input, and an error that is measured behind that clip vanishe
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.manifest import NormalError, Scaler
+from edge_agent.manifest import NormalError, Scaler, ScoreMethod
 
 Features = NDArray[np.float32]
 
 WORST_SCORE = 1e30
+# Of the mean level of all features: where a feature hardly erred while the levels were taken (its
+# channel stood still), next to nothing would otherwise outweigh all the others.
+LEAST_LEVEL = 0.1
 
 
 class Levels(NamedTuple):
     """What is normal for each feature and step, which channel each feature belongs to, and how to
-    get from scaled units back."""
+    get from scaled units back. No feature's level is under a tenth of their mean."""
 
     by_feature: NDArray[np.float64]
     by_step: NDArray[np.float64]
@@ -33,8 +36,9 @@ class Levels(NamedTuple):
 
 
 class Score(NamedTuple):
-    """One window's verdict. `value` is the mean squared error in scaled units, `scaled` what the
-    model was fed, `residuals` float64[steps, features] are signed: positive = more than it expects.
+    """One window's verdict. `value` is the mean squared error in scaled units, or with `weighted`
+    the mean over features of squared error / normal level; `scaled` is what the model was fed,
+    `residuals` float64[steps, features] are signed: positive = more than it expects.
 
     The shares sum to 1 and compare each error with its own normal 99 % level. They are worked out
     when they are asked for: most windows are normal, and nobody asks.
@@ -80,13 +84,28 @@ class Score(NamedTuple):
 class Scorer:
     """Scaling and error of one bundle; `channel_of` maps features to channels."""
 
-    def __init__(self, scaler: Scaler, normal: NormalError, channel_of: NDArray[np.intp]) -> None:
+    def __init__(
+        self,
+        scaler: Scaler,
+        normal: NormalError,
+        channel_of: NDArray[np.intp],
+        method: ScoreMethod = "mse",
+    ) -> None:
+        self._parts = scaler, channel_of, method
         self._centre = np.asarray(scaler.centre, np.float32)
         scale = np.asarray(scaler.scale, np.float32)
         self._inverse = np.float32(1.0) / scale
         membership = np.equal.outer(channel_of, np.arange(channel_of.max() + 1)).astype(float)
         by_feature, by_step = np.asarray(normal.by_feature), np.asarray(normal.by_step)
+        by_feature = np.maximum(by_feature, LEAST_LEVEL * by_feature.mean())
+        counts = 1.0 / by_feature if method == "weighted" else np.ones_like(by_feature)
+        self._weights = counts / len(counts)
         self._levels = Levels(by_feature, by_step, membership, self._centre, scale)
+
+    def knowing(self, normal: NormalError) -> Self:
+        """The same with other levels."""
+        scaler, channel_of, method = self._parts
+        return type(self)(scaler, normal, channel_of, method)
 
     def scale(self, features: Features) -> Features:
         """What the model is fed: float32[steps, features] in scaled units."""
@@ -95,10 +114,14 @@ class Scorer:
     def score(self, t: float, scaled: Features, reconstruction: Features) -> Score:
         """The verdict on one window; `t` is its end."""
         residuals = np.subtract(scaled, reconstruction, dtype=np.float64)
-        value = float(np.einsum("sf,sf->", residuals, residuals)) / residuals.size
+        squares = np.einsum("sf,sf->f", residuals, residuals)
+        return Score(t, self.value(squares / len(residuals)), scaled, residuals, self._levels)
+
+    def value(self, by_feature: NDArray[np.float64]) -> float:
+        """What the mean squared errors of the features, float64[features], come to."""
+        value = float(by_feature @ self._weights)
         # Also for infinity and for infinity minus infinity: a score is always a number.
-        value = value if value < WORST_SCORE else WORST_SCORE
-        return Score(t, value, scaled, residuals, self._levels)
+        return value if value < WORST_SCORE else WORST_SCORE
 
 
 def _shares(parts: NDArray[np.float64]) -> NDArray[np.float64]:

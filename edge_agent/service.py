@@ -13,23 +13,35 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 
-from edge_agent.assets import load_assets
+from edge_agent.announcements import KEY, Announcements
+from edge_agent.asset_state import Now
+from edge_agent.assets import load_assets, site_of
 from edge_agent.config import Config
-from edge_agent.health import HealthMeter, boot_id, info, machine_id8
+from edge_agent.evidence import Evidence
+from edge_agent.evidence.keeping import FOLDER
+from edge_agent.health import HealthMeter, boot_id, info, machine_id8, software_version
+from edge_agent.incoming import Incoming
 from edge_agent.journal import Journal
-from edge_agent.messages import Message, Messages
+from edge_agent.messages import Message, Messages, Run
 from edge_agent.mqtt import Identity, Publisher
 from edge_agent.notify import Notify
-from edge_agent.outbox import Limits, Outbox
+from edge_agent.operators import Operators
+from edge_agent.outbox import Outbox
+from edge_agent.panel import Desk
 from edge_agent.pipeline import Fact
 from edge_agent.ports import Closed, PortEvent, Ports
 from edge_agent.recorder import Recorder
+from edge_agent.reload import applied, changes, sentence
+from edge_agent.remote import Remote
 from edge_agent.reports import Reports
 from edge_agent.session import BoardSession, SamplesObserver
+from edge_agent.store import Limits, Note
 from firmware_bridge.link import Link
 
 EXIT_OK, EXIT_IO = 0, 74
+STORE_ID = "store_id"
 TICK_SECONDS = 0.1
 STATUS_SECONDS = 1.0
 # Waking up costs more than what there is to do: ports are read together while nobody waits.
@@ -40,7 +52,8 @@ GOODBYE_SECONDS = 2.0
 
 class Service:
     """One run of the agent. `observe` is called with every fact after it was reported,
-    `observe_samples` with an asset's name and each batch before it is judged.
+    `observe_samples` with an asset's name and each batch before it is judged; `reread` gives the
+    configuration as it is now, for a reload.
 
     Raises `OSError` if the state folder or the outbox can't be used.
     """
@@ -50,37 +63,111 @@ class Service:
         config: Config,
         observe: Callable[[Fact], None] | None = None,
         observe_samples: SamplesObserver | None = None,
+        reread: Callable[[], Config] | None = None,
     ) -> None:
+        self._reread = reread
+        self.reload_asked = threading.Event()
         self._config, self._observe, self._observe_samples = config, observe, observe_samples
         self._journal = Journal()
         self._notify = Notify()
-        self._messages = Messages(config.base_topic, uuid.uuid4().hex[:12], boot_id())
+        self._boot_id = boot_id()
+        self._run_id = uuid.uuid4().hex[:12]
         self.assets = load_assets(config)
         for asset in self.assets.values():
             if asset.refusal:
                 self._journal.error(f"{asset.name}: refused: {asset.refusal}")
+        storage = config.storage
+        self._evidence = Evidence(
+            storage.state_dir / FOLDER, storage.evidence_limit_bytes, config.boards
+        )
         self._sessions = {name: self._session(name) for name in config.boards}
+        self._complaint: str | None = None
         self._health_due_s = self._status_due_s = 0.0
 
     def run(self, stop: threading.Event | None = None) -> int:
         """Runs until `stop` is set; gives the exit code."""
         stop = stop or threading.Event()
+        config, assets = self._config, self.assets.values()
         self._outbox = self._open_outbox()
-        self._ports = Ports(self._config.boards)
-        self._publisher = self._open_publisher()
-        self._reports = Reports(
-            self.assets.values(), self._messages, self._publisher, self._journal,
-            self._config.mqtt.score_interval_seconds,
+        self._messages = Messages(config.base_topic, self._run())
+        self._announcements = Announcements(config, software_version(), assets, self._messages)
+        self._ports = Ports(config.boards)
+        remote = Remote(config.base_topic)
+        self._publisher = self._open_publisher((*remote.topics, *self._announcements.topics))
+        desk = Desk(self._messages, self._publisher, self._outbox, self._journal, self._now)
+        self._reports = Reports(assets, desk, self._evidence, config.mqtt.score_interval_seconds)
+        self._operators = Operators(
+            remote, self._reports.panels, desk, self._evidence, self.reload,
+            lambda: self._meter.line(),
         )  # fmt: skip
         self._meter = HealthMeter(
             self._sessions.values(), self.assets.values(), self._outbox, self._publisher,
             self._config.storage.state_dir,
         )  # fmt: skip
         try:
+            self._forget_gone()
             self._notify.ready()
             return self._loop(stop)
         finally:
             self._close()
+
+    def _run(self) -> Run:
+        """This run's names; the store's own is made with it, and goes with it."""
+        store_id = self._outbox.notes.get(STORE_ID, b"").decode("ascii", "replace")
+        if not store_id:
+            store_id = uuid.uuid4().hex[:8]
+            self._outbox.note(Note(STORE_ID, store_id.encode()))
+        return Run(self._run_id, self._boot_id, store_id)
+
+    def _now(self) -> Now:
+        return Now(self._boot_id, time.time(), time.monotonic())
+
+    def reload(self) -> str:
+        """Reads the configuration anew; what came of it in one line. All that can change in a
+        running service does, or nothing. Raises `ValueError` or `OSError` if it can't be used."""
+        if self._reread is None:
+            raise ValueError("this agent was not started from a file")
+        self._notify.reloading()
+        try:
+            told = self._take_over(self._reread())
+        except (OSError, ValueError) as error:
+            self._journal.error(f"not reloaded, nothing has changed: {error}")
+            raise
+        finally:
+            self._notify.ready()
+        self._journal.info(told)
+        return told
+
+    def _take_over(self, new: Config) -> str:
+        changed, config = changes(self._config, new), applied(self._config, new)
+        rules = {
+            name: asset.pipeline.rules(site_of(config.assets[name], asset.pipeline.manifest))
+            for name, asset in self.assets.items()
+            if asset.pipeline
+        }
+        # From here on nothing can go wrong.
+        self._config = config
+        for name, panel in self._reports.panels.items():
+            panel.asset.settings = config.assets[name]
+            panel.revise(config.assets[name], rules.get(name))
+        self._reports.interval_seconds = config.mqtt.score_interval_seconds
+        self._outbox.limit(_limits(config))
+        return sentence(changed)
+
+    def _received(self, incoming: Incoming) -> None:
+        """From the broker."""
+        if self._announcements.begun_anew(incoming):
+            for message in self._announcements.current():
+                self._publisher.tell(message)
+        else:
+            self._operators.received(incoming, time.monotonic())
+
+    def _forget_gone(self) -> None:
+        """Takes back what earlier runs have announced and is no more."""
+        messages, note = self._announcements.gone(self._outbox.notes.get(KEY, b""))
+        for message in messages:
+            self._publisher.offer(message)
+        self._outbox.note(note)
 
     def _loop(self, stop: threading.Event) -> int:
         poll, sessions, monotonic = self._ports.poll, self._sessions, time.monotonic
@@ -96,7 +183,7 @@ class Service:
                 self._tick(now_s)
             for board, event in poll(due_s - now_s):
                 if type(event) is bytes:
-                    self._received(sessions[board], event, monotonic())
+                    self._judge(sessions[board], event, monotonic())
                 else:
                     self._port_changed(sessions[board], event, monotonic())
             rest_seconds = self._rest_seconds(monotonic(), due_s)
@@ -111,7 +198,7 @@ class Service:
         rests = (session.rest_seconds(now_s) for session in self._sessions.values())
         return min(REST_SECONDS, due_s - now_s, *rests)
 
-    def _received(self, session: BoardSession, chunk: bytes, now_s: float) -> None:
+    def _judge(self, session: BoardSession, chunk: bytes, now_s: float) -> None:
         for fact in session.received(chunk, now_s):
             self._reports.take(fact)
             if self._observe:
@@ -146,7 +233,15 @@ class Service:
                 self._settle(session)
         self._publisher.tick(now_s)
         self._outbox.tick(now_s)
+        self._evidence.tick(now_s)
+        if self._evidence.problem != self._complaint:
+            self._complaint = self._evidence.problem
+            self._journal.warning(self._complaint or "evidence is kept again")
         self._reports.tick(now_s)
+        if self.reload_asked.is_set():
+            self.reload_asked.clear()
+            with suppress(OSError, ValueError):  # the journal has it
+                self.reload()
         if now_s >= self._status_due_s:
             self._status_due_s = now_s + STATUS_SECONDS
             self._notify.status(self._meter.line())
@@ -172,31 +267,35 @@ class Service:
             recorded = settings.boards or tuple(config.boards)
             recorder = Recorder(name, settings, len(recorded)) if name in recorded else None
         link = Link(config.boards[name].uid)
-        return BoardSession(name, link, assets, recorder, self._journal, self._observe_samples)
+        return BoardSession(
+            name, link, assets, recorder, self._journal, self._observe_samples,
+            self._evidence.tails[name],
+        )  # fmt: skip
 
     def _open_outbox(self) -> Outbox:
-        storage = self._config.storage
-        limits = Limits(storage.outbox_limit_bytes, storage.outbox_limit_rows)
-        outbox = Outbox(storage.state_dir, limits)
+        outbox = Outbox(self._config.storage.state_dir, _limits(self._config))
         if outbox.set_aside:
             self._journal.error(f"the outbox was damaged: set aside as {outbox.set_aside}")
         return outbox
 
-    def _open_publisher(self) -> Publisher:
+    def _open_publisher(self, topics: tuple[str, ...]) -> Publisher:
         config = self._config
         name = config.mqtt.client_id or f"otolith-{config.gateway.id}-{machine_id8()}"
         identity = Identity(name, self._messages.gateway_status("offline"))
         return Publisher(
-            config.mqtt, identity, self._outbox, self._ports, self._journal, self._greeting
-        )
+            config.mqtt, identity, self._outbox, self._ports, self._journal, self._greeting,
+            topics=topics, received=self._received,
+        )  # fmt: skip
 
     def _greeting(self) -> list[Message]:
         """All that is retained; that the gateway is online comes last, when the rest is true."""
         online = self._messages.gateway_status("online")
-        return [self._about(), *self._reports.retained(), online]
+        return [
+            self._about(), *self._announcements.current(), *self._reports.retained(), online,
+        ]  # fmt: skip
 
     def _about(self) -> Message:
-        about = info(self._config.gateway.id, self._messages.run_id, self.assets.values())
+        about = info(self._config.gateway.id, self._run_id, self.assets.values())
         return self._messages.info(about)
 
     def _close(self) -> None:
@@ -215,5 +314,11 @@ class Service:
         for session in self._sessions.values():
             session.rest()
         self._ports.shut()
+        self._reports.close()
+        self._evidence.close()
         self._outbox.close()
         self._notify.close()
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(config.storage.outbox_limit_bytes, config.storage.outbox_limit_rows)

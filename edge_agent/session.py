@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from edge_agent.assets import Asset
+from edge_agent.evidence import Tail
 from edge_agent.journal import Journal
 from edge_agent.pipeline import Fact, Pipeline
 from edge_agent.recorder import Recorder
@@ -32,13 +33,14 @@ class BoardSession:
 
     def __init__(
         self, name: str, link: Link, assets: Sequence[Asset], recorder: Recorder | None,
-        journal: Journal, observe_samples: SamplesObserver | None = None,
+        journal: Journal, observe_samples: SamplesObserver | None = None, tail: Tail | None = None,
     ) -> None:  # fmt: skip
         self._observe_samples = observe_samples
         self.name = name
         self.link = link
         self.assets = tuple(assets)
         self.recorder = recorder
+        self.tail = tail or Tail()
         self.lost = False
         self.changed = False
         self.trouble = ""
@@ -58,6 +60,7 @@ class BoardSession:
         """What a chunk from the port brings to light."""
         if self.recorder:
             self.recorder.take(chunk, now_s)
+        self.tail.take(chunk, now_s)
         facts: list[Fact] = []
         for event in self.link.feed(chunk, now_s):
             if type(event) is Samples:
@@ -143,6 +146,7 @@ class BoardSession:
         self.changed = True
         if self.recorder:
             self.recorder.begin(event.document)
+        self.tail.begin(event.document)
 
     def _streaming(self) -> None:
         schema = self.link.schema
@@ -161,6 +165,7 @@ class BoardSession:
         """No samples come: the assets are offline and the recording ends until they do."""
         if self.recorder:
             self.recorder.end()
+        self.tail.end()
         self._due_s.clear()
         for asset in self.assets:
             self.changed = self.changed or asset.streaming

@@ -80,3 +80,12 @@ def mosquitto_sub(port: int, topic: str) -> Iterator[list[tuple[str, str]]]:
         for line in out.splitlines():
             name, _, payload = line.partition(" ")
             received.append((name, payload))
+
+
+def mosquitto_pub(port: int, topic: str, payload: str, *more: str) -> None:
+    """Debian's own publisher."""
+    subprocess.run(
+        ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(port), "-t", topic, "-m", payload,
+         "-q", "1", *more],
+        check=True, timeout=10,
+    )  # fmt: skip

@@ -29,7 +29,7 @@ def test_the_gateway_never_loads_a_training_stack(module: str) -> None:
 
 
 def test_the_service_does_not_load_what_only_draws() -> None:
-    assert "rich" not in loaded_by("import edge_agent.service")
+    assert not loaded_by("import edge_agent.service") & {"rich", "PIL"}
 
 
 def test_commands_that_need_no_training_do_not_load_it() -> None:
@@ -58,14 +58,15 @@ def importers(library: str) -> set[str]:
 @pytest.mark.parametrize(
     ("library", "files"),
     [
-        ("paho", {"edge_agent/mqtt.py"}),
-        ("sqlite3", {"edge_agent/outbox.py"}),
+        ("paho", {"edge_agent/mqtt_session.py"}),
+        ("sqlite3", {"edge_agent/outbox.py", "edge_agent/store.py"}),
         ("serial", {"firmware_bridge/port.py"}),
         # The converter strips files with the schema that comes with the runtime.
         ("ai_edge_litert", {"edge_agent/interpreter.py", "converter/tflite_file.py"}),
         ("cryptography", {"edge_agent/signature.py"}),
         ("amqtt", {"edge_agent/demo/broker.py"}),
         ("pandas", {"converter/tables.py"}),
+        ("PIL", {"edge_agent/canvas.py"}),
     ],
 )
 def test_one_file_a_foreign_library(library: str, files: set[str]) -> None:

@@ -2,60 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from io import StringIO
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edge_agent.config import MqttSettings
-from edge_agent.journal import Journal
 from edge_agent.messages import Message
-from edge_agent.mqtt import Identity, Publisher
-from edge_agent.outbox import Outbox
-from edge_agent.ports import Ports
 from tests.conftest import Mosquitto, free_port
+from tests.publishers import Agent
 from tests.subscriber import Subscriber
-
-SECONDS = 20.0
-
-
-class Agent:
-    """A publisher with its loop, and nothing else of the service."""
-
-    def __init__(self, folder: Path, settings: MqttSettings) -> None:
-        self.outbox, self.ports, self.log = Outbox(folder), Ports({}), StringIO()
-        self.publisher = Publisher(
-            settings, Identity("agent", Message("gw/status", b"offline", retain=True)),
-            self.outbox, self.ports, Journal(self.log), self._greet,
-        )  # fmt: skip
-
-    def _greet(self) -> list[Message]:
-        return [
-            Message("gw/state", b"fine", retain=True),
-            Message("gw/status", b"online", retain=True),
-        ]
-
-    def until(self, wanted: Callable[[], bool], seconds: float = SECONDS) -> None:
-        deadline = time.monotonic() + seconds
-        while not wanted():
-            assert time.monotonic() < deadline, self.log.getvalue()
-            self.publisher.tick(time.monotonic())
-            self.ports.poll(0.02)
-
-    def offer(self, *numbers: int) -> None:
-        for n in numbers:
-            payload = json.dumps({"n": n, "replayed": False}, separators=(",", ":")).encode()
-            self.publisher.offer(Message("gw/event", payload, key=str(n), alert=True))
-
-    def close(self) -> None:
-        self.publisher.close()
-        self.ports.shut()
-        self.outbox.close()
 
 
 @pytest.fixture
@@ -65,9 +24,10 @@ def subscriber(mosquitto: Mosquitto) -> Iterator[Subscriber]:
     made.close()
 
 
-@pytest.fixture
-def agent(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Agent]:
-    made = Agent(tmp_path / "state", MqttSettings(port=mosquitto.port))
+@pytest.fixture(params=["5", "3.1.1"])
+def agent(mosquitto: Mosquitto, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Agent]:
+    settings = MqttSettings(port=mosquitto.port, protocol=request.param)
+    made = Agent(tmp_path / "state", settings)
     yield made
     made.close()
 
@@ -106,6 +66,7 @@ def test_what_was_offered_before_the_broker_was_there_arrives_in_order(
     assert agent.outbox.depth() == 0
 
 
+@pytest.mark.parametrize("agent", ["auto"], indirect=True)
 def test_killing_the_broker_again_and_again_loses_nothing(
     mosquitto: Mosquitto, agent: Agent, subscriber: Subscriber
 ) -> None:
@@ -155,7 +116,7 @@ def test_the_last_will_speaks_for_a_gateway_that_died(
     # The socket dies without a DISCONNECT, as with a kill -9.
     session = agent.publisher._session
     assert session is not None
-    sock = session.client.socket()
+    sock = session._client.socket()
     assert isinstance(sock, socket.socket)
     sock.shutdown(socket.SHUT_RDWR)
     agent.until(lambda: any(m.payload == b"offline" for m in subscriber.messages))
@@ -192,7 +153,7 @@ def test_a_refused_connection_is_not_called_connected(tmp_path: Path, mosquitto:
 def test_a_broker_that_says_nothing_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.mqtt.GREETING_SECONDS", 0.3)
+    monkeypatch.setattr("edge_agent.mqtt_retry.GREETING_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         agent = Agent(tmp_path / "state", MqttSettings(port=mute.getsockname()[1]))
         agent.until(lambda: "does not answer" in agent.log.getvalue())

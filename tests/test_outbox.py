@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edge_agent.messages import Message
-from edge_agent.outbox import FILE_NAME, Limits, Outbox, Store
+from edge_agent.outbox import FILE_NAME, Outbox
+from edge_agent.store import Limits, Store
 from tests.conftest import ROOT
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.alarm import Alarm, severity
-from edge_agent.manifest import AlarmSpec, NormalError, Scaler
+from edge_agent.alarm import Alarm, severity_of
+from edge_agent.manifest import AlarmSpec, NormalError, Scaler, SmoothFrontEnd
 from edge_agent.pipeline import AlarmEvent, Gap, Judgement, Pipeline
 from edge_agent.scoring import Scorer
 from edge_agent.threshold import commission
@@ -44,6 +44,7 @@ def test_a_gap_empties_the_window_and_is_told() -> None:
     assert judgement.window_start == pytest.approx(0.12)
     assert asdict(pipeline.counters) == {
         "samples": 19, "windows": 1, "gaps": 1, "samples_lost": 3, "episodes": 0,
+        "speeds_unseen": 0,
     }  # fmt: skip
 
 
@@ -116,7 +117,7 @@ def kinds(ratios: list[float], spec: AlarmSpec = SPEC) -> list[tuple[int, str]]:
         ([2, 2, 2, 0.9, 0.9, 0.9, 0.9], [(2, "begin")]),
         ([2, 2, 2, 0.7, 0.7], [(2, "begin"), (4, "end")]),
         ([2, 2, 2, 0.7, 1.2, 0.7, 0.7], [(2, "begin"), (6, "end")]),
-        ([2, 2, 2, 3, 4.1, 8.3], [(2, "begin"), (4, "update"), (5, "update")]),
+        ([2, 2, 2, 3, 4.1, 8.3], [(2, "begin"), (3, "update"), (5, "update")]),
         ([1, 1, 1, 0, 0, 1, 1, 1], [(2, "begin"), (4, "end"), (7, "begin")]),
     ],
 )
@@ -140,7 +141,7 @@ def test_a_gap_voids_what_was_counted_towards_a_begin() -> None:
 
 
 def test_severity_grows_with_the_ratio() -> None:
-    assert [severity(ratio) for ratio in (1, 1.5, 3, 6, 1e9)] == [1, 2, 3, 4, 4]
+    assert [severity_of(ratio) for ratio in (1, 1.5, 3, 6, 1e9)] == [1, 2, 3, 4, 4]
 
 
 def test_thresholds_by_their_definitions() -> None:
@@ -189,3 +190,31 @@ def test_numbers_beyond_float32_still_give_a_score() -> None:
     for judgement in of_kind(facts, Judgement):
         assert np.isfinite(judgement.ratio)
         assert judgement.score.by_channel.sum() == pytest.approx(1.0)
+
+
+def test_a_weighted_score_counts_each_feature_in_its_own_level() -> None:
+    levels = NormalError(by_feature=(4.0, 1.0, 1e-6), by_step=(1.0,) * 2)
+    identity = Scaler(centre=(0.0,) * 3, scale=(1.0,) * 3)
+    scorer = Scorer(identity, levels, np.arange(3), "weighted")
+    scaled = np.array([[2.0, 1.0, 0.5], [-2.0, 1.0, 0.5]], np.float32)
+    score = scorer.score(0.0, scaled, np.zeros_like(scaled))
+    # The third channel stood still: its level is a tenth of the mean of all three, 0.1667.
+    parts = np.array([4.0 / 4.0, 1.0 / 1.0, 0.25 / (0.1 * 5.000001 / 3)])
+    assert score.value == pytest.approx(parts.mean())
+    np.testing.assert_allclose(score.by_channel, parts / parts.sum())
+    plain = Scorer(identity, levels, np.arange(3)).score(0.0, scaled, np.zeros_like(scaled))
+    assert plain.value == pytest.approx(np.square(scaled).mean())
+
+
+@pytest.mark.parametrize("batch", [1, 7, 50])
+def test_a_decimated_window_ends_with_its_last_row(batch: int) -> None:
+    spec = SmoothFrontEnd(ewma_alpha=1.0, decimate=3, settle_samples=4)
+    manifest = raw_manifest(length=5, hop=2).model_copy(update={"front_end": spec})
+    pipeline, ends = Pipeline("pump", manifest, silent_model), []
+    values = np.zeros((50, 2))
+    for at in range(0, 50, batch):
+        found = pipeline.feed(samples(at, values[at : at + batch]))
+        ends += [fact.score.t for fact in of_kind(found, Judgement)]
+    # Rows 4, 7, 10, 13, 16 make the first window: it is over when row 16 is.
+    assert ends == pytest.approx([0.17 + 0.06 * k for k in range(len(ends))])
+    assert len(ends) == 6

@@ -20,9 +20,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_agent.config import Config, load_config
-from edge_agent.outbox import FILE_NAME, Limits, Store
+from edge_agent.outbox import FILE_NAME
 from edge_agent.pipeline import Fact, Gap, Judgement, Pipeline
 from edge_agent.service import Service
+from edge_agent.store import Limits, Store
 from tests import programs
 from tests.bundles import changed
 from tests.conftest import ROOT, Mosquitto
@@ -125,7 +126,8 @@ def waiting_events(folder: Path) -> list[dict[str, object]]:
     store = Store(folder / "state" / FILE_NAME, Limits())
     rows = store.pending(0, 1000)
     store.close()
-    return [json.loads(row.message.payload) for row in rows]
+    found = [row.message for row in rows if row.message.topic.endswith("/event")]
+    return [json.loads(message.payload) for message in found]
 
 
 def wait_for(wanted: Callable[[], object], seconds: float = 40.0) -> None:

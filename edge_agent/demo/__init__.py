@@ -41,6 +41,7 @@ id = "demo"
 
 [mqtt]
 port = {port}
+protocol = "3.1.1"
 
 [storage]
 state_dir = "state"
@@ -84,7 +85,7 @@ def run(as_json: bool) -> int:
         board = stack.enter_context(vibration)
         stack.enter_context(SimulatedBoard("compass", home / "compass.tty", 8))
         (home / "agent.toml").write_text(CONFIG.format(port=broker.port, bundles=BUNDLES))
-        config = load_config(home / "agent.toml")
+        config = load_config(home / "agent.toml", {})  # variables of this shell are for others
         view = View({name: _asset_view(config, name) for name in config.assets})
         with _quiet_journal(home / "journal", sys.stdout.isatty() and not as_json):
             received = _play(config, view, broker, board, as_json)

@@ -1,0 +1,125 @@
+"""Payloads: what each message about an asset says, field by field.
+
+In: nothing. Out: the types; their JSON Schema is what subscribers are promised (schemas/).
+Never: nests (but for the explanation), names a number without its unit or its ratio.
+
+Times are RFC 3339 in UTC (`ts`), with the monotonic clock of this boot beside them (`mono_ms`,
+`boot_id`) for when the wall clock was wrong. A `replayed` message was stored first and comes late.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+AssetStatus: TypeAlias = Literal["online", "offline", "refused", "faulty"]
+GatewayStatus: TypeAlias = Literal["online", "stopped", "offline"]
+
+
+class Payload(BaseModel):
+    """What is published has exactly these fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Event(Payload):
+    """An episode began, got worse, or ended. `seq` counts from 1 within the episode; `reason` of an
+    update is `worse`, `late` (it could not be told before) or `unacknowledged`, of an end `cleared`
+    or `accepted`. `suppressed` episodes went untold since the last that was told."""
+
+    event_id: str
+    seq: int
+    asset: str
+    kind: Literal["begin", "update", "end"]
+    reason: Literal["", "worse", "late", "unacknowledged", "cleared", "accepted"]
+    ts: str
+    mono_ms: int
+    boot_id: str
+    first_over: str
+    score: float
+    threshold: float
+    ratio: float
+    peak_ratio: float
+    severity: int
+    suppressed: int
+    top1_ch: str
+    top1_share: float
+    top2_ch: str | None = None
+    top2_share: float | None = None
+    top3_ch: str | None = None
+    top3_share: float | None = None
+    feature: str
+    direction: str
+    observed: float
+    expected: float
+    shape: Literal["point", "collective", "contextual"]
+    why: str
+    bundle: str
+    bundle_serial: int
+    bundle_sha256: str
+    replayed: bool = False
+
+
+class GapEvent(Payload):
+    """Samples are missing; no window spans the gap. `gaps` of them were put together here."""
+
+    event_id: str
+    seq: int
+    asset: str
+    kind: Literal["gap"] = "gap"
+    ts: str
+    mono_ms: int
+    boot_id: str
+    gaps: int
+    samples_lost: int
+    why: str
+    replayed: bool = False
+
+
+class DriftEvent(Payload):
+    """The scores of windows outside of alarms have moved away from those that the bundle was
+    calibrated on (`moved`), or are back. `psi` is the population stability index of the two."""
+
+    event_id: str
+    seq: int
+    asset: str
+    kind: Literal["drift"] = "drift"
+    ts: str
+    mono_ms: int
+    boot_id: str
+    moved: bool
+    psi: float
+    over_median: float
+    why: str
+    bundle: str
+    bundle_serial: int
+    replayed: bool = False
+
+
+class State(Payload):
+    """How an asset is now. `snoozed`: nothing is told until `snoozed_until`; `acked`: the alarm
+    lasts and somebody has seen it. What an alarm is about stays until the next one."""
+
+    state: Literal["ok", "alarm", "acked", "snoozed"]
+    severity: int
+    ratio: float
+    since: str
+    event_id: str
+    acknowledged: bool
+    learning: bool
+    snoozed_until: str | None = None
+    top1_ch: str | None = None
+    why: str | None = None
+
+
+class ScorePoint(Payload):
+    """One point of the trend; `peak_ratio` is the worst since the point before."""
+
+    asset: str
+    ts: str
+    score: float
+    threshold: float
+    ratio: float
+    peak_ratio: float
+    windows: int
