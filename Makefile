@@ -12,7 +12,8 @@ demo: $(VENV)/demo.stamp
 	@$(BIN)/edge-agent demo
 
 test: packages-test $(VENV)/dev.stamp check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m alone
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -19,8 +19,10 @@ from pydantic import BaseModel
 
 from edge_agent.assets import Asset
 from edge_agent.board_health import BoardHealth, board_health
+from edge_agent.evidence import Evidence
 from edge_agent.mqtt import Publisher
 from edge_agent.outbox import Outbox
+from edge_agent.remote import Remote
 from edge_agent.session import BoardSession
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -69,8 +71,14 @@ class Health(BaseModel):
     dropped_alerts: int
     dropped_telemetry: int
     broker_connections: int
+    broker_too_large: int
+    broker_refused: int
+    commands_taken: int
+    commands_refused: int
+    commands_ignored: int
     outbox_ok: int
     recorder_ok: int
+    evidence_ok: int
     loop_late_max_ms: float
     cpu_s: float
     rss_bytes: int | None = None
@@ -110,10 +118,11 @@ class HealthMeter:
 
     def __init__(
         self, sessions: Iterable[BoardSession], assets: Iterable[Asset], outbox: Outbox,
-        publisher: Publisher, state_dir: Path,
+        publisher: Publisher, remote: Remote, evidence: Evidence, state_dir: Path,
     ) -> None:  # fmt: skip
         self._sessions, self._assets = tuple(sessions), tuple(assets)
         self._outbox, self._publisher, self._state_dir = outbox, publisher, state_dir
+        self._remote, self._evidence = remote, evidence
         self._started_s = self._then_s = time.monotonic()
         self._windows = 0
         self._late_max_s = 0.0
@@ -168,8 +177,9 @@ class HealthMeter:
             queue_oldest_s=round(self._outbox.oldest_seconds(), 1),
             dropped_alerts=self._outbox.dropped_alerts,
             dropped_telemetry=self._outbox.dropped_telemetry,
-            broker_connections=self._publisher.connections,
+            **self._broker(),
             outbox_ok=int(self._outbox.problem is None),
+            evidence_ok=int(self._evidence.problem is None),
             recorder_ok=int(all(recorder.problem is None for recorder in recorders)),
             loop_late_max_ms=round(late_ms, 1),
             cpu_s=round(time.process_time(), 2),
@@ -178,6 +188,17 @@ class HealthMeter:
             temp_c=_temperature(),
             clock_synced=int(CLOCK_SYNCHRONISED.exists()),
         )
+
+    def _broker(self) -> dict[str, int]:
+        publisher, remote = self._publisher, self._remote
+        return {
+            "broker_connections": publisher.connections,
+            "broker_too_large": publisher.too_large,
+            "broker_refused": publisher.refused,
+            "commands_taken": remote.taken,
+            "commands_refused": remote.refused,
+            "commands_ignored": remote.ignored + remote.retained + publisher.incoming_dropped,
+        }
 
 
 def info(gateway: str, run_id: str, assets: Iterable[Asset]) -> Info:

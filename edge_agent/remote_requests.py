@@ -78,7 +78,7 @@ class Feedback(Request):
     asset: Asset | None = None
     verdict: Verdict = Field(description=f"one of {', '.join(VERDICTS)}")
     note: str | None = Field(
-        None, max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$",
+        default=None, max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$",
         description="text of at most 500 characters, none of them a control character",
     )  # fmt: skip
 
@@ -95,7 +95,7 @@ class Freeze(Request):
     """Stops an asset's threshold from following its machine, or lets it follow again."""
 
     asset: Asset
-    frozen: bool = Field(True, description="true or false")
+    frozen: bool = Field(default=True, description="true or false")
 
 
 class AcceptNewNormal(Request):

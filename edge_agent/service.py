@@ -102,7 +102,7 @@ class Service:
         )  # fmt: skip
         self._meter = HealthMeter(
             self._sessions.values(), self.assets.values(), self._outbox, self._publisher,
-            self._config.storage.state_dir,
+            remote, self._evidence, self._config.storage.state_dir,
         )  # fmt: skip
         try:
             self._forget_gone()

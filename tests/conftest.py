@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,16 +55,15 @@ def free_port() -> int:
 
 
 class Mosquitto:
-    """A real broker on loopback that can be killed and started again on the same port."""
+    """A real broker on loopback that can be killed and started again on the same port; `more` is
+    the rest of its configuration."""
 
-    def __init__(self, program: str, folder: Path) -> None:
+    def __init__(self, program: str, folder: Path, more: str = "allow_anonymous true\n") -> None:
         self.port = free_port()
         self._program = program
         self._log = folder / "mosquitto.log"
         self._config = folder / "mosquitto.conf"
-        self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
-        )
+        self._config.write_text(f"listener {self.port} 127.0.0.1\npersistence false\n{more}")
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -88,6 +88,11 @@ class Mosquitto:
             self._process.wait()
             self._process = None
 
+    def reload(self) -> None:
+        """Has it read its password and ACL files again."""
+        if self._process:
+            self._process.send_signal(signal.SIGHUP)
+
     def restart(self) -> None:
         """Kill and start on the same port."""
         self.kill()
@@ -95,12 +100,24 @@ class Mosquitto:
 
 
 @pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
-    """A broker of this test's own."""
+def mosquitto_with(tmp_path: Path) -> Iterator[Callable[[str], Mosquitto]]:
+    """Starts a broker of this test's own, with lines of configuration."""
     search = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
     program = shutil.which("mosquitto", path=search)
     if program is None:
         pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
-    broker = Mosquitto(program, tmp_path)
-    yield broker
-    broker.kill()
+    started: list[Mosquitto] = []
+
+    def start(more: str) -> Mosquitto:
+        started.append(Mosquitto(program, tmp_path, more))
+        return started[-1]
+
+    yield start
+    for broker in started:
+        broker.kill()
+
+
+@pytest.fixture
+def mosquitto(mosquitto_with: Callable[[str], Mosquitto]) -> Mosquitto:
+    """A broker of this test's own that lets everybody in."""
+    return mosquitto_with("allow_anonymous true\n")

@@ -6,6 +6,7 @@ Whatever the sanitizers find ends the process, and the call that it happened in 
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import struct
 import subprocess
@@ -125,10 +126,19 @@ def rows_of(raw: bytes) -> list[Row]:
 
 @cache
 def make(target: str) -> str:
-    """A target of the firmware's Makefile, made once a session; gives what it printed."""
+    """A target of the firmware's Makefile, made once a process, one process after the other; gives
+    what it printed."""
     for tool in ("gcc", "make"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed (apt-get install build-essential)")
+    lock = ROOT / "build" / "firmware.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return _made(target)
+
+
+def _made(target: str) -> str:
     done = subprocess.run(
         ["make", "--no-print-directory", "-C", FIRMWARE, target],
         capture_output=True, text=True, timeout=300, check=False,

@@ -78,7 +78,7 @@ class Client:
     """Somebody else at the broker, over MQTT 5: user, what was heard, what publishing came to."""
 
     def __init__(self, port: int, user: str = "", topic: str = "") -> None:
-        self.heard: list[paho.MQTTMessage] = []
+        self.heard: list[Any] = []  # paho.MQTTMessage, whose properties have no types
         self._ready, self._answered = threading.Event(), threading.Event()
         self._refusal = ""
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)

@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_a_command_is_answered_where_its_sender_may_read(
         client(guarded.port, "operator", own) as operator,
     ):
         agent.until(lambda: agent.publisher.connected and agent.publisher.idle())
-        labels = {"ResponseTopic": own, "CorrelationData": b"7"}
+        labels: dict[str, Any] = {"ResponseTopic": own, "CorrelationData": b"7"}
         assert operator.publish(f"{BASE}/cmd/ack", b'{"asset": "pump"}', **labels) == ""
         assert operator.publish(f"{BASE}/cmd/ack", b'{"asset": 5, "id": "x"}') == ""
         agent.until(lambda: len(agent.incoming) == 2)

@@ -24,6 +24,8 @@ from tests.conftest import Mosquitto
 from tests.emulator import emulator
 from tests.programs import COMPASS, VIBRATION, mosquitto_sub
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 60.0
 PINGS = 400
 MAX_CLOCK_ERROR_SECONDS = 100e-6

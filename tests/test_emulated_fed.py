@@ -27,7 +27,7 @@ from tests.emulator import emulator
 from tests.programs import mosquitto_sub, replay, run
 from tests.test_emulated_board import running
 
-pytestmark = pytest.mark.data("cwru")
+pytestmark = [pytest.mark.data("cwru"), pytest.mark.alone]
 
 FIRST_SHARE = 0.7
 FAULTS = ("B007_0hp", "IR007_0hp", "OR007at6_0hp")

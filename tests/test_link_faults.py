@@ -23,6 +23,8 @@ from firmware_bridge.samples import Samples
 from tests import programs
 from tests.sockets import Socket
 
+pytestmark = pytest.mark.alone
+
 CYCLES = 200
 BACK_SECONDS = 2.0
 MAX_LOST_BATCHES = 2

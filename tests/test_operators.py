@@ -7,8 +7,10 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import jsonschema
 import pytest
 
 from edge_agent.contract import channels, documents
+from edge_agent.demo.broker import EmbeddedBroker
 from tests import programs
 from tests.conftest import ROOT, Mosquitto
 from tests.subscriber import Subscriber
@@ -86,7 +89,7 @@ def test_a_day_of_an_operator(tmp_path: Path, mosquitto: Mosquitto) -> None:
             begin = subscriber.events("begin")[0]
             answers_to_an_alarm(gateway, begin)
             what_is_wrong_is_refused(gateway, begin)
-            a_reload_takes_what_it_can(gateway, config)
+            a_reload_takes_what_it_can(gateway, config, agent)
             evidence = tmp_path / "state" / "evidence"
             until(
                 lambda: list(evidence.glob("capture-*.rec")) and list(evidence.glob("*pump-1.rec"))
@@ -143,7 +146,9 @@ def what_is_wrong_is_refused(gateway: Gateway, begin: dict[str, Any]) -> None:
         assert words in told["error"], (words, told["error"])
 
 
-def a_reload_takes_what_it_can(gateway: Gateway, config: Path) -> None:
+def a_reload_takes_what_it_can(
+    gateway: Gateway, config: Path, agent: subprocess.Popen[str]
+) -> None:
     text = config.read_text()
     config.write_text(text.replace("re_alarm_seconds = 0.0", "re_alarm_seconds = -1.0"))
     refused = gateway.ask("reload")
@@ -155,6 +160,9 @@ def a_reload_takes_what_it_can(gateway: Gateway, config: Path) -> None:
     assert "assets.pump.alarm.re_alarm_seconds 0.0 -> 5.0" in told
     assert "needs a restart: gateway.id" in told
     config.write_text(text)
+    agent.send_signal(signal.SIGHUP)
+    log = config.with_suffix(".log")
+    until(lambda: "re_alarm_seconds 5.0 -> 0.0" in log.read_text())
 
 
 def evidence_is_kept(folder: Path, event_id: str) -> None:
@@ -211,6 +219,52 @@ def every_message_is_as_promised(subscriber: Subscriber) -> None:
             document = message.payload.decode()
         jsonschema.validate(document, schemas[f"{name}.json"])
     assert seen == set(patterns)
+
+
+def shape(topic: str, payload: bytes) -> tuple[str, ...]:
+    """What a message is, without when it was and what was measured just then."""
+    if "/board/" in topic or topic.endswith("/score"):
+        return (topic,)
+    try:
+        document = json.loads(payload)
+    except ValueError:
+        return (topic, "bytes" if payload.startswith(b"\x89PNG") else payload.decode())
+    named = [str(document.get(key)) for key in ("kind", "state", "top1_ch", "bundle")]
+    return (topic, *sorted(document), *named)
+
+
+def test_the_same_messages_under_mosquitto_and_the_embedded_broker(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    """One speaks MQTT 5, the other only 3.1.1."""
+    subscriber = Subscriber(mosquitto.port, "otolith/#")
+    fault = ("--seed", 7, "--fault", "bearing:5:9")
+    with EmbeddedBroker() as embedded, ExitStack() as running:
+        for name, port in (("mosquitto", mosquitto.port), ("embedded", embedded.port)):
+            folder = tmp_path / name
+            folder.mkdir()
+            running.enter_context(programs.board(folder / "b.tty", *fault))
+            running.enter_context(programs.agent(configure(folder, port, PUMP, SITE)))
+        received: list[tuple[str, bytes]] = []
+
+        def over() -> bool:
+            while not embedded.received.empty():
+                message = embedded.received.get_nowait()
+                received.append((message.topic, message.payload))
+            both = [json.loads(p).get("kind") for t, p in received if t.endswith("/event")]
+            return bool(subscriber.events("end")) and "end" in both and len(pictures()) == 2
+
+        def pictures() -> set[str]:
+            there = [m.topic for m in subscriber.messages if m.topic.endswith("/picture")]
+            mine = [t for t, _ in received if t.endswith("/picture")]
+            return {name for name, seen in (("mosquitto", there), ("embedded", mine)) if seen}
+
+        subscriber.until(over, 60)
+    under_mosquitto = {shape(m.topic, m.payload) for m in subscriber.messages}
+    under_embedded = {shape(topic, payload) for topic, payload in received}
+    # How it ends, once the pictures of both are there, is when we looked away.
+    assert under_mosquitto ^ under_embedded <= {("otolith/test/status", "stopped")}
+    subscriber.close()
 
 
 def test_the_schemas_in_the_repository_are_those_of_the_code() -> None:

@@ -222,7 +222,7 @@ def test_so_many_ids_are_remembered_and_no_more() -> None:
 )
 def test_an_answer_goes_where_it_is_wanted(topic: str) -> None:
     remote = Remote(BASE)
-    asked = {"response_topic": topic, "correlation": b"\x00\xff"}
+    asked: dict[str, Any] = {"response_topic": topic, "correlation": b"\x00\xff"}
     command = send(remote, "ack", {"asset": "pump"}, **asked)
     assert isinstance(command, Command)
     assert remote.answer(command).message.topic == topic
