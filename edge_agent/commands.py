@@ -225,12 +225,15 @@ def _show(loaded: Loaded, as_json: bool) -> int:
 
 def _bundle_notes(config: Config) -> list[str]:
     """Bundles that would be refused at the start, as far as files can tell."""
+    from edge_agent.assets import site_of
     from edge_agent.bundle import BundleError, read_bundle
+    from edge_agent.pipeline import Pipeline
 
     notes = []
     for name, asset in config.assets.items():
         try:
-            read_bundle(asset.bundle, config.trusted_keys)
+            manifest = read_bundle(asset.bundle, config.trusted_keys).manifest
+            Pipeline(name, manifest, lambda scaled: scaled, site_of(asset, manifest))
         except (BundleError, ValueError) as error:
             notes.append(f"assets.{name}.bundle: {error}")
         except OSError as error:
@@ -255,9 +258,13 @@ def _progress(seconds_left: float, written_bytes: int) -> None:
 
 
 def _flat(fact: Any) -> dict[str, Any]:
-    """A gap or an alarm event as one flat object."""
+    """A gap, a drift notice or an alarm event as one flat object."""
+    from edge_agent.drift import Drift
     from edge_agent.pipeline import AlarmEvent
 
+    if isinstance(fact, Drift):
+        return {"kind": "drift", "t": fact.t, "moved": fact.moved, "psi": fact.psi,
+                "why": fact.sentence}  # fmt: skip
     if not isinstance(fact, AlarmEvent):
         return {"kind": "gap", "t": fact.t, "samples_lost": fact.lost, "why": fact.reason}
     change, why = fact.change, fact.why

@@ -16,6 +16,7 @@ Never: sends anything, decides what is told. Topics, with <b> the base:
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -117,7 +118,7 @@ class Messages:
             ratio=_short(change.ratio), peak_ratio=_short(change.peak_ratio),
             severity=change.severity, suppressed=told.suppressed,
             feature=fact.why.feature, direction=fact.why.direction,
-            observed=_short(fact.why.observed), expected=_short(fact.why.expected),
+            observed=_known(fact.why.observed), expected=_known(fact.why.expected),
             shape=fact.why.shape, why=fact.why.sentence,
             bundle=bundle.name, bundle_serial=bundle.serial, bundle_sha256=bundle.sha256, **tops,
         )  # fmt: skip
@@ -221,6 +222,11 @@ class Messages:
 def as_json(model: BaseModel) -> bytes:
     """Flat, without what isn't there."""
     return model.model_dump_json(exclude_none=True).encode()
+
+
+def _known(value: float) -> float | None:
+    """None for what JSON has no word for: a sensor that sends infinity."""
+    return _short(value) if math.isfinite(value) else None
 
 
 def _short(value: float) -> float:

@@ -26,7 +26,8 @@ class Payload(BaseModel):
 class Event(Payload):
     """An episode began, got worse, or ended. `seq` counts from 1 within the episode; `reason` of an
     update is `worse`, `late` (it could not be told before) or `unacknowledged`, of an end `cleared`
-    or `accepted`. `suppressed` episodes went untold since the last that was told."""
+    or `accepted`. `suppressed` episodes went untold since the last that was told. `observed` and
+    `expected` are missing where they are no number."""
 
     event_id: str
     seq: int
@@ -51,8 +52,8 @@ class Event(Payload):
     top3_share: float | None = None
     feature: str
     direction: str
-    observed: float
-    expected: float
+    observed: float | None = None
+    expected: float | None = None
     shape: Literal["point", "collective", "contextual"]
     why: str
     bundle: str

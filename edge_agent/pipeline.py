@@ -104,7 +104,8 @@ Fact: TypeAlias = Gap | Judgement | AlarmEvent | Drift
 class PipelineState(BaseModel):
     """What of a pipeline outlives the process."""
 
-    model_config = ConfigDict(extra="forbid")
+    # A sensor may have sent infinity, and the reason for an alarm says so.
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     alarm: AlarmState = AlarmState()
     why: Why = NO_REASON

@@ -22,13 +22,15 @@ from numpy.typing import NDArray
 
 from edge_agent.manifest import MEMORY_NAME, SCALE_NAME, MemorySpec
 from edge_agent.memory import MemoryModel, read_decoder, read_slots
-from edge_agent.slot_tuning import Reading, tuned
+from edge_agent.slot_tuning import STEPS, Reading, tuned
 
 Features: TypeAlias = NDArray[np.float32]
 Members: TypeAlias = dict[str, bytes]
 
 RENEWED_SHARE = 0.1
 SEED = 1
+SLOTS_OF_ALL_STEPS = 2000
+LEAST_STEPS = 30
 # Codes that are looked at: more do not tell more, and the gateway's memory is small.
 MAX_NUMBERS = 1 << 24
 
@@ -99,7 +101,9 @@ def _tuned(
 ) -> Features:
     reading = Reading(spec.temperature, spec.nearest, spec.shrinkage)
     decoder = read_decoder(spec, moments.features.shape[1], files)
-    return tuned(slots, moments.codes, moments.features, decoder, reading, random)
+    # What a step takes grows with the slots; many of them begin nearer to where they should be.
+    steps = min(STEPS, max(LEAST_STEPS, STEPS * SLOTS_OF_ALL_STEPS // spec.slots))
+    return tuned(slots, moments.codes, moments.features, decoder, reading, random, steps)
 
 
 def chosen(random: np.random.Generator, codes: Features, count: int) -> Features:

@@ -190,6 +190,17 @@ def test_a_state_that_makes_no_sense_is_none(stored: bytes) -> None:
     assert load_state(stored, Now("boot", 0.0, 0.0)) is None
 
 
+@pytest.mark.parametrize("odd", [float("inf"), float("nan"), -float("inf")])
+def test_a_reason_that_is_no_number_outlives_the_process(odd: float) -> None:
+    why = NO_REASON._replace(observed=odd)
+    state = AssetState(
+        now=Now("boot", 1.0, 1.0), pipeline=PipelineState(why=why), annunciator=AnnunciatorState()
+    )
+    found = load_state(dump_state(state), Now("boot", 2.0, 2.0))
+    assert found is not None
+    assert repr(found.pipeline.why.observed) == repr(odd)
+
+
 def flapping(seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Ratios of 2,000 windows of one of five kinds of trouble; before which of them there is a gap
     and before which a restart."""
