@@ -63,6 +63,11 @@ def discovery(origin: Origin, asset: str, model: str) -> Message:
 
 def _entities(origin: Origin, asset: str) -> dict[str, dict[str, Any]]:
     base = f"{origin.base_topic}/{asset}"
+    return {**_alarm(base), **_trends(origin, base), **_buttons(origin, asset)}
+
+
+def _alarm(base: str) -> dict[str, dict[str, Any]]:
+    """What the asset's retained state says, and its picture."""
     return {
         "problem": {
             "platform": "binary_sensor",
@@ -71,16 +76,6 @@ def _entities(origin: Origin, asset: str) -> dict[str, dict[str, Any]]:
             "state_topic": f"{base}/state",
             "value_template": PROBLEM,
             "json_attributes_topic": f"{base}/state",
-        },
-        "ratio": {
-            "platform": "sensor",
-            "name": "Score ratio",
-            "icon": "mdi:chart-bell-curve",
-            "state_topic": f"{base}/score",
-            "value_template": "{{ value_json.ratio }}",
-            "state_class": "measurement",
-            "suggested_display_precision": 2,
-            "expire_after": _expiry_seconds(origin.score_interval_seconds),
         },
         "severity": {
             "platform": "sensor",
@@ -96,6 +91,28 @@ def _entities(origin: Origin, asset: str) -> dict[str, dict[str, Any]]:
             "state_topic": f"{base}/state",
             "value_template": "{{ value_json.top1_ch | default('None') }}",
         },
+        "picture": {
+            "platform": "image",
+            "name": "Last alarm",
+            "image_topic": f"{base}/picture",
+            "content_type": "image/png",
+        },
+    }
+
+
+def _trends(origin: Origin, base: str) -> dict[str, dict[str, Any]]:
+    """What is unknown when it has not been heard for a while."""
+    return {
+        "ratio": {
+            "platform": "sensor",
+            "name": "Score ratio",
+            "icon": "mdi:chart-bell-curve",
+            "state_topic": f"{base}/score",
+            "value_template": "{{ value_json.ratio }}",
+            "state_class": "measurement",
+            "suggested_display_precision": 2,
+            "expire_after": _expiry_seconds(origin.score_interval_seconds),
+        },
         "gateway_temperature": {
             "platform": "sensor",
             "name": "Gateway temperature",
@@ -107,12 +124,11 @@ def _entities(origin: Origin, asset: str) -> dict[str, dict[str, Any]]:
             "value_template": "{{ value_json.temp_c | default('None') }}",
             "expire_after": _expiry_seconds(origin.health_interval_seconds),
         },
-        "picture": {
-            "platform": "image",
-            "name": "Last alarm",
-            "image_topic": f"{base}/picture",
-            "content_type": "image/png",
-        },
+    }
+
+
+def _buttons(origin: Origin, asset: str) -> dict[str, dict[str, Any]]:
+    return {
         "acknowledge": {
             "platform": "button",
             "name": "Acknowledge",
