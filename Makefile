@@ -51,7 +51,7 @@ packages-demo:
 
 packages-test:
 	@sh tests/packages.sh $(PYTHON) python3-venv mosquitto mosquitto-clients systemd \
-	  gcc libc6-dev gcc-arm-none-eabi qemu-system-arm
+	  gcc libc6-dev gcc-arm-none-eabi qemu-system-arm influxdb
 
 packages-fuzz:
 	@sh tests/packages.sh $(PYTHON) python3-venv clang libc6-dev

@@ -14,6 +14,7 @@ here() {
         gcc | clang) command -v "$1" ;;
         gcc-arm-none-eabi) command -v arm-none-eabi-gcc ;;
         qemu-system-arm) command -v qemu-system-arm ;;
+        influxdb) command -v influxd ;;
         *) dpkg -s "$1" ;;
     esac >/dev/null 2>&1
 }
@@ -29,3 +30,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+# Of InfluxDB the tests need the program only; its service would listen on every interface.
+case $missing in
+    *influxdb*) systemctl disable --now influxdb >/dev/null 2>&1 || true ;;
+esac
