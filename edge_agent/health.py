@@ -35,6 +35,7 @@ class Health(BaseModel):
     """One message on `<b>/health`. Counters count from the start of the agent, those that begin
     with `boards_` from each board's last reset: they are the boards' own."""
 
+    version: str
     uptime_s: float
     boards: int
     boards_streaming: int
@@ -157,6 +158,7 @@ class HealthMeter:
         late_ms, self._late_max_s = self._late_max_s * 1e3, 0.0
         self._windows, self._then_s = windows, now_s
         return Health(
+            version=software_version(),
             uptime_s=round(now_s - self._started_s, 1),
             boards=len(self._sessions),
             boards_streaming=sum(session.streaming for session in self._sessions),

@@ -81,6 +81,7 @@ class Run(NamedTuple):
     """Which run of the agent speaks. Episodes are counted on by every run that has the same store,
     so a fault that is found again after a crash has the name that it had before."""
 
+    gateway: str
     run_id: str
     boot_id: str
     store_id: str
@@ -110,7 +111,8 @@ class Messages:
             tops |= {f"top{place}_ch": channel.name, f"top{place}_share": channel.share}
         ts, mono_ms = self._moment(change.t)
         event = Event(
-            event_id=self.event_id(fact.asset, change.number), seq=told.seq, asset=fact.asset,
+            event_id=self.event_id(fact.asset, change.number), seq=told.seq,
+            gateway=self.run.gateway, asset=fact.asset,
             kind=change.kind, reason=told.reason,
             ts=ts, mono_ms=mono_ms, boot_id=self.run.boot_id,
             first_over=self.time(change.first_over_t),
@@ -129,7 +131,7 @@ class Messages:
         """One gap, or several of one asset put together; `fact` is the last of them."""
         ts, mono_ms = self._moment(fact.t)
         event = GapEvent(
-            event_id=self._numbered(fact.asset, "gap"), seq=1, asset=fact.asset, ts=ts,
+            event_id=self._numbered(fact.asset, "gap"), seq=1, gateway=self.run.gateway, asset=fact.asset, ts=ts,
             mono_ms=mono_ms, boot_id=self.run.boot_id, gaps=gaps, samples_lost=samples_lost,
             why=fact.reason,
         )  # fmt: skip
@@ -139,7 +141,7 @@ class Messages:
         """What is normal has moved, or is back."""
         ts, mono_ms = self._moment(fact.t)
         event = DriftEvent(
-            event_id=self._numbered(fact.asset, "drift"), seq=1, asset=fact.asset, ts=ts,
+            event_id=self._numbered(fact.asset, "drift"), seq=1, gateway=self.run.gateway, asset=fact.asset, ts=ts,
             mono_ms=mono_ms, boot_id=self.run.boot_id, moved=fact.moved, psi=fact.psi,
             over_median=fact.over_median, why=fact.sentence,
             bundle=bundle.name, bundle_serial=bundle.serial,

@@ -127,7 +127,7 @@ class Panel:
                 self.asset.pipeline.restore(found.pipeline)
         since = self._desk.messages.time(now.monotonic_s)
         self._state = (found.state if found else None) or State(
-            state="ok", severity=0, ratio=0.0, since=since, event_id="",
+            state="ok", severity=0, ratio=0.0, since=since, ts=since, event_id="",
             acknowledged=True, learning=True,
         )  # fmt: skip
         self._apply(now.monotonic_s)
@@ -138,6 +138,8 @@ class Panel:
             self._latest = told
         before = self._state
         self._apply(t)
+        if self._state != before:
+            self._state = self._state.model_copy(update={"ts": self._desk.messages.time(t)})
         event = self._save(told)
         if self._state != before:
             self._desk.publisher.tell(self.message)

@@ -31,6 +31,7 @@ class Event(Payload):
 
     event_id: str
     seq: int
+    gateway: str
     asset: str
     kind: Literal["begin", "update", "end"]
     reason: Literal["", "worse", "late", "unacknowledged", "cleared", "accepted"]
@@ -67,6 +68,7 @@ class GapEvent(Payload):
 
     event_id: str
     seq: int
+    gateway: str
     asset: str
     kind: Literal["gap"] = "gap"
     ts: str
@@ -84,6 +86,7 @@ class DriftEvent(Payload):
 
     event_id: str
     seq: int
+    gateway: str
     asset: str
     kind: Literal["drift"] = "drift"
     ts: str
@@ -100,12 +103,14 @@ class DriftEvent(Payload):
 
 class State(Payload):
     """How an asset is now. `snoozed`: nothing is told until `snoozed_until`; `acked`: the alarm
-    lasts and somebody has seen it. What an alarm is about stays until the next one."""
+    lasts and somebody has seen it. What an alarm is about stays until the next one. `since`: when
+    the word became this one; `ts`: when anything in here last changed."""
 
     state: Literal["ok", "alarm", "acked", "snoozed"]
     severity: int
     ratio: float
     since: str
+    ts: str
     event_id: str
     acknowledged: bool
     learning: bool

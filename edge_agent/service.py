@@ -117,7 +117,7 @@ class Service:
         if not store_id:
             store_id = uuid.uuid4().hex[:8]
             self._outbox.note(Note(STORE_ID, store_id.encode()))
-        return Run(self._run_id, self._boot_id, store_id)
+        return Run(self._config.gateway.id, self._run_id, self._boot_id, store_id)
 
     def _now(self) -> Now:
         return Now(self._boot_id, time.time(), time.monotonic())
