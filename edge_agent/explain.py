@@ -9,16 +9,17 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_agent.limits import Exceeded
 from edge_agent.manifest import Sensor
 from edge_agent.scoring import Score
+from edge_agent.telling import telling
 
 Shape = Literal["point", "collective", "contextual"]
 
 TOP_CHANNELS = 3
-BAND_UNIT = " Hz"
+# What a table is said to be in whose columns have units of their own; it is none.
+MIXED = "mixed"
 # A point is over before anybody could look; a value within so many deviations is nothing unusual
 # by itself.
 POINT_WINDOWS = 3
@@ -77,37 +78,25 @@ def at_unseen_speed(why: Why, sensor: Sensor, speed: float, known: tuple[float, 
 def explain(score: Score, sensor: Sensor, labels: tuple[str, ...], windows_over: int) -> Why:
     """The explanation of one score; `labels` name the features, empty where the channel does, and
     `windows_over` is how many windows have been over the threshold so far."""
-    by_channel, by_feature, by_step = score.by_channel, score.by_feature, score.by_step
+    by_channel, by_step = score.by_channel, score.by_step
     belongs = score.levels.membership
     # The speed of a machine whose spectra are judged has no feature, and nothing to answer for.
     order = [i for i in np.argsort(by_channel)[::-1] if belongs[:, i].any()][:TOP_CHANNELS]
     shares = tuple(ChannelShare(sensor.channels[i], round(float(by_channel[i]), 4)) for i in order)
     mine = np.flatnonzero(belongs[:, order[0]])
-    feature = int(mine[np.argmax(by_feature[mine])])
-    direction = "higher" if score.residual[feature] > 0 else "lower"
     top_step = int(np.argmax(by_step))
+    feature, direction, words = telling(score, mine, labels, top_step)
     observed, expected = score.observed(top_step, feature), score.expected(top_step, feature)
-    label = labels[feature]
-    if label:
-        what = f", mostly {label} {direction} than normal{_band(score, mine, feature, labels)}"
+    if words:
+        what = f", mostly {words}"
     else:
-        what = f", {direction} than normal ({observed:.4g} {sensor.unit}, expected {expected:.4g})"
+        unit = "" if sensor.unit == MIXED else f" {sensor.unit}"
+        what = f", {direction} than normal ({observed:.4g}{unit}, expected {expected:.4g})"
     return Why(
-        shares, label, direction, top_step, float(by_step[top_step]), observed, expected,
+        shares, labels[feature], direction, top_step, float(by_step[top_step]), observed, expected,
         _shape(score, windows_over),
         f"{shares[0].name} carries {shares[0].share:.0%} of the anomaly{what}",
     )  # fmt: skip
-
-
-def _band(score: Score, mine: NDArray[np.intp], feature: int, labels: tuple[str, ...]) -> str:
-    """Where in the spectrum, if the most surprising feature is of all of it (a level, a crest): the
-    worst band, if it is out of the ordinary by itself."""
-    bands = [i for i in mine if BAND_UNIT in labels[i]]
-    if not bands or feature in bands:
-        return ""
-    worst = bands[int(np.argmax(score.by_feature[bands]))]
-    error = np.square(score.residuals[:, worst]).mean()
-    return f", most in {labels[worst]}" if error > score.levels.by_feature[worst] else ""
 
 
 def _shape(score: Score, windows_over: int) -> Shape:

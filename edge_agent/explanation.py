@@ -48,7 +48,7 @@ class Explanation(BaseModel):
     ts: str
     ratio: float
     axis: Axis
-    unit: str = "× normal 99 % level"
+    unit: str = "× normal level"
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     matrix: tuple[tuple[float, ...], ...]

@@ -167,7 +167,9 @@ class Spectral:
         every_row = sliding_window_view(self._rows, length, axis=1)
         self._segments = every_row[:, :: spec.segment_hop]
         self._tapered = np.zeros(self._segments.shape, np.float32)
-        names = [_band(a * bin_hz, b * bin_hz, spec.shaft_hz) for a, b in pairwise(edges)]
+        # A bin hears from half a bin below its frequency to half a bin above.
+        heard = np.minimum((np.array(edges) - 0.5) * bin_hz, rate_hz / 2)
+        names = [_band(low, high, spec.shaft_hz) for low, high in pairwise(heard.tolist())]
         self._bands = len(names)
         self._inverse = np.float32(1.0 / spec.window_samples), np.float32(1.0 / len(names))
         self.labels = tuple(names + list(EXTRA_FEATURES)) * len(seen)

@@ -1,7 +1,7 @@
 """Heat map: the small picture of an alarm, which fits a phone and a message.
 
 In: a `Surprise`, and what the alarm is called. Out: the bytes of a PNG, 400 pixels wide: channel by
-time or by band, each cell in multiples of its normal 99 % level. Never: touches a file, fails on a
+time or by band, each cell in multiples of its normal level. Never: touches a file, fails on a
 name or a number, shows more than 12 rows (it says how many it leaves out).
 """
 

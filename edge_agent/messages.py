@@ -131,7 +131,8 @@ class Messages:
         """One gap, or several of one asset put together; `fact` is the last of them."""
         ts, mono_ms = self._moment(fact.t)
         event = GapEvent(
-            event_id=self._numbered(fact.asset, "gap"), seq=1, gateway=self.run.gateway, asset=fact.asset, ts=ts,
+            event_id=self._numbered(fact.asset, "gap"), seq=1, gateway=self.run.gateway,
+            asset=fact.asset, ts=ts,
             mono_ms=mono_ms, boot_id=self.run.boot_id, gaps=gaps, samples_lost=samples_lost,
             why=fact.reason,
         )  # fmt: skip
@@ -141,7 +142,8 @@ class Messages:
         """What is normal has moved, or is back."""
         ts, mono_ms = self._moment(fact.t)
         event = DriftEvent(
-            event_id=self._numbered(fact.asset, "drift"), seq=1, gateway=self.run.gateway, asset=fact.asset, ts=ts,
+            event_id=self._numbered(fact.asset, "drift"), seq=1, gateway=self.run.gateway,
+            asset=fact.asset, ts=ts,
             mono_ms=mono_ms, boot_id=self.run.boot_id, moved=fact.moved, psi=fact.psi,
             over_median=fact.over_median, why=fact.sentence,
             bundle=bundle.name, bundle_serial=bundle.serial,

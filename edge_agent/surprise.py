@@ -3,7 +3,7 @@
 In: a `Score`, what its channels and features are called, how long a step is. Out: `Surprise`, a
 matrix of bounded size. Never: decides, draws, holds a cell that is not finite.
 
-Every cell is a squared error over the normal 99 % level of its own feature, like the shares: 1 is
+Every cell is a squared error over the normal level of its own feature, like the shares: 1 is
 as bad as the worst percent of normal.
 """
 

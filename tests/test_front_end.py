@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.front_end import EXTRA_FEATURES, Smooth, Spectral, make_front_end
-from edge_agent.manifest import RawFrontEnd, SmoothFrontEnd, SpectralFrontEnd
+from edge_agent.manifest import RawFrontEnd, Sensor, SmoothFrontEnd, SpectralFrontEnd
 from tests.manifests import ACCELEROMETER
 
 SPEC = SpectralFrontEnd(segment_length=64, segment_hop=32, segments=5, bands=6, high_hz=1600)
@@ -31,7 +31,7 @@ def naive_band_powers(window: np.ndarray, rate_hz: float, labels: list[str]) -> 
         frequency = np.arange(length // 2 + 1) * rate_hz / length
         for label in labels:
             low, high = (float(edge) for edge in label.removesuffix(" Hz").split("-"))
-            out.append(np.log10(density[(frequency >= low - 1) & (frequency < high - 1)].mean()))
+            out.append(np.log10(density[(frequency >= low) & (frequency <= high)].mean()))
     return np.array(out).reshape(window.shape[1], -1)
 
 
@@ -68,6 +68,30 @@ def test_shape_does_not_see_gain_and_level_does() -> None:
     bands = len(quiet) - len(EXTRA_FEATURES)
     np.testing.assert_allclose(quiet[:bands], loud[:bands], atol=1e-4)
     assert loud[bands] - quiet[bands] == pytest.approx(2.0, abs=1e-3)
+
+
+def test_a_known_shaft_names_the_orders_of_each_band() -> None:
+    plain = Spectral(SPEC, 1, 3200.0).labels
+    shaft = Spectral(SPEC.model_copy(update={"shaft_hz": 25.0}), 1, 3200.0).labels
+    bands = len(plain) - len(EXTRA_FEATURES)
+    assert shaft[bands:] == plain[bands:]
+    for with_order, band in zip(shaft[:bands], plain[:bands], strict=True):
+        low, high = (float(edge) for edge in band.removesuffix(" Hz").split("-"))
+        assert with_order == f"{band} ({low / 25:.1f}-{high / 25:.1f} x shaft)"
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_the_speed_has_no_spectrum(at: int) -> None:
+    names = ["x", "y"]
+    names.insert(at, "rpm")
+    sensor = Sensor(channels=tuple(names), unit="g", rate_hz=3200.0, speed_channel="rpm")
+    window = np.random.default_rng(1).normal(size=(SPEC.window_samples, 3)).astype(np.float32)
+    front_end = make_front_end(SPEC, sensor)
+    without = Spectral(SPEC, 2, 3200.0)
+    expected = without.features(np.delete(window, at, axis=1))
+    np.testing.assert_array_equal(front_end.features(window), expected)
+    assert front_end.labels == without.labels
+    assert set(front_end.channel_of.tolist()) == {0, 1, 2} - {at}
 
 
 @pytest.mark.parametrize("window", [np.zeros, np.ones])

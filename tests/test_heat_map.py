@@ -281,7 +281,7 @@ def test_the_message_says_what_the_map_says(bearing: Case) -> None:
     assert message["event_id"] == "run7-pump-1"
     assert (message["axis"], message["rows"]) == ("band", ["x", "y", "z"])
     assert message["columns"] == list(found.columns)
-    assert message["unit"] == "× normal 99 % level"
+    assert message["unit"] == "× normal level"
     np.testing.assert_allclose(message["matrix"], found.cells, rtol=5.1e-3, atol=5.1e-4)
     assert base64.b64decode(message["png"]) == heat_map(found, CAPTION)
     top = message["top_channels"][0]

@@ -26,12 +26,14 @@ from edge_agent.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
 CHANNELS = ["load", "current", "temperature", "fan", "pressure", "vibration"]
 TRAIN_SECONDS, DAY_SECONDS = 8 * 3600, 86_400
 EVENTS, SPACING_SECONDS = 25, 1200
+NORMAL_SEED = 50
 # An alarm this long after the end of an anomaly still belongs to it: windows and delays are over.
 GRACE_SECONDS = 120
 # The ramps are seen once a minute: a threshold has 1,440 windows a day to learn them.
 RAMP_TRAIN_DAYS, RAMP_DAYS, RAMP_STEP_SECONDS = 6, 8, 60
 DAY_ROWS = DAY_SECONDS // RAMP_STEP_SECONDS
-# The usual one for slow channels; nothing in it was chosen on a battery.
+# The usual one for slow channels. What is bounded can't be dragged along by an anomaly: that was
+# chosen, of six settings, on machines and anomalies of other seeds than these.
 KIND = Kind(
     front_end=SmoothFrontEnd(ewma_alpha=0.1, settle_samples=30),
     window=WindowSpec(length=10, hop=1),
@@ -39,7 +41,10 @@ KIND = Kind(
     alarm=AlarmSpec(on_delay_windows=10, off_delay_windows=30, clear_ratio=0.8),
     units={"dense": (64, 16, 64)},
     train=TrainSettings(epochs=60),
+    activation={"dense": "tanh"},
 )
+# It has run before: nobody commissions a machine that is still getting warm.
+WARM_SECONDS = 1800
 # Percent; the shift alone brings 24.
 MORE_LOAD = 15.0
 Floats = NDArray[np.float64]
@@ -63,11 +68,12 @@ def machine(seed: int, seconds: int, fan_stuck: list[Event] | None = None) -> Fl
         stuck[event.first : event.end] = True
     load = np.clip(load + MORE_LOAD * stuck, 5.0, 100.0)
     temperature, speed = 55.0, 1500.0
-    for i in range(seconds):
-        if not stuck[i]:
+    for i in range(-WARM_SECONDS, seconds):
+        at = max(i, 0)
+        if not stuck[at]:
             speed += 0.02 * (600.0 + 45.0 * (temperature - 35.0) - speed)
-        temperature += (0.045 * load[i] - 3.4e-5 * speed * (temperature - 20.0)) / 1.5
-        heat[i], fan[i] = temperature, speed
+        temperature += (0.045 * load[at] - 3.4e-5 * speed * (temperature - 20.0)) / 1.5
+        heat[at], fan[at] = temperature, speed
     clean = np.stack(
         [load, 4.0 + 0.12 * load, heat, fan, 7.0 - 0.015 * load, 0.5 + 0.01 * load + 2e-4 * fan],
         axis=1,
@@ -151,7 +157,7 @@ BATTERIES = {
 
 def run(request: Request) -> Report:
     """All batteries, a normal day, and the ramps."""
-    case, events = _battery()
+    case, events = case_and_events()
     ramps = _ramps()
     pairs = run_families(request, [case, ramps])
     rows: list[dict[str, Any]] = []
@@ -179,8 +185,9 @@ def run(request: Request) -> Report:
     return Report("battery", [], rows, [], notes)
 
 
-def _battery() -> tuple[Case, dict[str, list[Event]]]:
-    tests = [Test("normal", _rows(machine(50, DAY_SECONDS)))]
+def case_and_events() -> tuple[Case, dict[str, list[Event]]]:
+    """A normal day and all anomalies, and where they are."""
+    tests = [Test("normal", _rows(machine(NORMAL_SEED, DAY_SECONDS)))]
     events: dict[str, list[Event]] = {}
     for number, (name, make) in enumerate(BATTERIES.items()):
         values, events[name] = make(60 + number)

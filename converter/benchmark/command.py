@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 # Each is a module of this package with a function `run(Request) -> Report`.
 PROTOCOLS = (
     "skab", "nab", "ims", "femto", "fan", "ucifan", "cwru", "smd", "asd", "tep", "battery",
+    "ablation", "thresholds", "nuisance",
 )  # fmt: skip
-MADE_HERE = ("battery",)
+MADE_HERE = ("battery", "thresholds")
 FAMILIES = ("dense", "lstm", "memory", "conv")
+# All of them where nobody chose.
+COMPARES_FAMILIES = ("ablation",)
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "otolith" / "benchmark"
 HIDDEN_KEYS = ("detector", "shipped", "int8", "seeds")
 
@@ -34,9 +37,11 @@ def add_benchmark(commands: Any) -> None:
     parser = commands.add_parser("benchmark", help="public recordings: our families beside rivals")
     parser.set_defaults(run=run_benchmark)
     parser.add_argument("name", choices=PROTOCOLS)
-    parser.add_argument("--data", type=Path, metavar="DIR", help="not for battery")
     parser.add_argument(
-        "--family", action="append", choices=FAMILIES, help="may be repeated (dense)"
+        "--data", type=Path, metavar="DIR", help="thresholds: may be left out; not for battery"
+    )
+    parser.add_argument(
+        "--family", action="append", choices=FAMILIES, help="may be repeated (dense; ablation: all)"
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -52,10 +57,11 @@ def run_benchmark(options: argparse.Namespace) -> int:
     if options.seeds < 1 or options.jobs < 1:
         raise UsageError("--seeds and --jobs are at least 1")
     data = options.data or Path()
-    if options.name not in MADE_HERE and (options.data is None or not data.is_dir()):
+    if not data.is_dir() or (options.data is None and options.name not in MADE_HERE):
         raise UsageError(f"--data {data}: no such folder: it holds skab/, nab/, ...")
     protocol: Protocol = importlib.import_module(f"converter.benchmark.{options.name}").run
-    families = tuple(dict.fromkeys(options.family or ["dense"]))
+    usual = FAMILIES if options.name in COMPARES_FAMILIES else ("dense",)
+    families = tuple(dict.fromkeys(options.family or usual))
     with steps() as progress, warm_children():
         report = protocol(
             Request(

@@ -23,7 +23,7 @@ from converter.benchmark.case import Case
 from converter.benchmark.trace import Trace, joined, run_pipeline
 from converter.build import BuildSettings, Roles, build
 from converter.errors import ConverterError
-from converter.evaluate import spearman
+from converter.evaluate import Scores, spearman
 from converter.fidelity import Limits, Rated
 from edge_agent.manifest import Manifest
 from edge_agent.pipeline import Model
@@ -33,18 +33,21 @@ from edge_agent.threshold import commission
 NO_LIMITS = Limits(auc_loss=1.0, spearman=-1.0, agreement=0.0, size_ratio=100.0)
 # What a result depends on beside its settings and its data.
 SOURCES = (
-    "converter/benchmark/trace.py", "converter/build.py", "converter/build_settings.py",
-    "converter/dataset.py", "edge_agent/memory.py", "edge_agent/model.py", "edge_agent/stepping.py",
-    "converter/quantize.py", "converter/convert_child.py", "converter/models/*.py",
-    "edge_agent/pipeline.py", "edge_agent/front_end.py", "edge_agent/scoring.py",
-    "edge_agent/threshold.py", "edge_agent/alarm.py", "edge_agent/window.py",
+    "converter/benchmark/families.py", "converter/benchmark/trace.py", "converter/build.py",
+    "converter/build_settings.py", "converter/dataset.py", "converter/quantize.py",
+    "converter/convert_child.py", "converter/models/*.py", "edge_agent/memory.py",
+    "edge_agent/model.py", "edge_agent/stepping.py", "edge_agent/pipeline.py",
+    "edge_agent/front_end.py", "edge_agent/scoring.py", "edge_agent/threshold.py",
+    "edge_agent/alarm.py", "edge_agent/window.py",
 )  # fmt: skip
 
 
 class Outcome(NamedTuple):
-    """One form of one family on one case: a trace a test, and what `build` measured."""
+    """One form of one family on one case: a trace a test, and what `build` measured; `held_out` are
+    the scores that its threshold was commissioned on."""
 
     traces: dict[str, Trace]
+    held_out: Scores
     bytes: int
     latency_us: float
     provisional: bool
@@ -106,6 +109,10 @@ def _settings(case: Case, family: str, seed: int) -> BuildSettings:
         train=replace(kind.train, seed=seed),
         headroom=kind.headroom,
         activation=kind.activation.get(family, ""),
+        memory=kind.memory,
+        form=kind.form,
+        qat=kind.qat,
+        score=kind.score,
         q=kind.q,
         factor=kind.factor,
         alarm=kind.alarm,
@@ -119,7 +126,7 @@ def _outcome(case: Case, manifest: Manifest, rated: Rated, model: Model) -> Outc
     changes = {"threshold": threshold, "normal_error": rated.normal_error}
     mine = manifest.model_copy(update=changes)
     traces = {test.name: run_pipeline(mine, model, test.rows) for test in case.tests}
-    return Outcome(traces, rated.bytes, rated.latency_us, threshold.provisional)
+    return Outcome(traces, rated.held_out, rated.bytes, rated.latency_us, threshold.provisional)
 
 
 def _key(case: Case, family: str, seed: int) -> str:
@@ -148,6 +155,7 @@ def _save(file: Path, pair: Pair) -> None:
             "tests": list(outcome.traces),
             "rows": [trace.rows for trace in outcome.traces.values()],
         }
+        arrays[f"{form}/held_out"] = outcome.held_out
         for number, trace in enumerate(outcome.traces.values()):
             for field, values in trace._asdict().items():
                 if field != "rows" and values is not None:
@@ -171,5 +179,8 @@ def _load(file: Path) -> Pair:
                     if (key := f"{form}/{number}/{field}") in stored
                 }
                 traces[name] = Trace(rows=rows, **fields)
-            outcomes.append(Outcome(traces, mine["bytes"], mine["latency_us"], mine["provisional"]))
+            held_out = stored[f"{form}/held_out"]
+            outcomes.append(
+                Outcome(traces, held_out, mine["bytes"], mine["latency_us"], mine["provisional"])
+            )
     return Pair(*outcomes)
