@@ -1,4 +1,4 @@
-"""The command line: `edge-converter import|build|families|export|benchmark|keygen|default-bundles`.
+"""The command line: `edge-converter import|feedback|build|families|export|benchmark|...`.
 
 In: arguments. Out: an exit code: 0 done, 1 the answer is no, 2 usage, 74 input/output.
 Never: works itself, imports TensorFlow.
@@ -16,6 +16,7 @@ from converter.default_bundle import add_default_bundles
 from converter.errors import ConverterError
 from converter.export_command import add_export
 from converter.families_command import add_families
+from converter.feedback_command import add_feedback
 from converter.import_command import add_import
 from converter.keys_command import add_keygen
 
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(required=True)
     add_import(commands)
+    add_feedback(commands)
     add_build(commands)
     add_benchmark(commands)
     add_export(commands)

@@ -1,6 +1,6 @@
 """Build: recordings of a healthy machine to a bundle and what it is worth. All steps in order.
 
-    recordings -> windows -> scaler -> training -> int8 -> comparison -> threshold -> bundle
+    recordings -> windows -> scaler -> training -> attempt (int8, comparison, threshold) -> bundle
 
 In: recordings and settings. Out: a `Built` with the verdict; the manifest only if int8 is accepted.
 Never: looks at a held-out window before the model is finished, writes a file, reads a clock.
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
-from converter.baseline import LinearRival
+from converter.attempt import Attempt, Judge, Learned, Runners
 from converter.build_settings import (
     BuildSettings,
     Roles,
@@ -22,36 +20,26 @@ from converter.build_settings import (
     training,
 )
 from converter.console import Silent, Steps
-from converter.dataset import Dataset, fit_scaler, make_dataset
-from converter.evaluate import Scores
-from converter.fidelity import Comparison, Rated, compare, rate
-from converter.filling import fill, model_spec
-from converter.layers import LayerError, worst
-from converter.models import ModelSettings
+from converter.dataset import Features, fit_scaler, make_dataset
+from converter.fidelity import Comparison
+from converter.filling import fill
+from converter.index_cost import IndexCost, index_cost
+from converter.layers import LayerError
 from converter.models.training import Trained, train
-from converter.quantize import Converted, convert, representative_rows
+from converter.quantize import representative_rows
 from converter.transfer import FloatModel, start_weights
 from edge_agent.front_end import make_front_end
-from edge_agent.interpreter import Interpreter
-from edge_agent.manifest import Manifest, ModelSpec, ThresholdSpec
-from edge_agent.model import model_of
-from edge_agent.pipeline import Model
+from edge_agent.manifest import Manifest
+from edge_agent.memory import MemoryModel
 from edge_agent.scoring import Scorer
-from edge_agent.threshold import commission
 
 __all__ = ["BuildSettings", "Built", "Roles", "Runners", "build"]
 
 
-class Runners(NamedTuple):
-    """The models as the gateway runs them; `int8` None if it can't be made."""
-
-    float32: Model
-    int8: Model | None
-
-
 class Built(NamedTuple):
     """`manifest` and `files` (its members) only where `comparison.accepted`; `runners` are what was
-    compared, `layers` what int8 costs in each."""
+    compared, `layers` what int8 costs in each, `learned` whether it was made with weights that have
+    learned to be rounded, `index_cost` what the index of a large memory costs."""
 
     comparison: Comparison
     trained: Trained
@@ -61,6 +49,8 @@ class Built(NamedTuple):
     runners: Runners
     float_model: FloatModel
     layers: tuple[LayerError, ...]
+    learned: Learned
+    index_cost: IndexCost | None
 
 
 def build(settings: BuildSettings, roles: Roles, steps: Steps | None = None) -> Built:
@@ -74,72 +64,41 @@ def build(settings: BuildSettings, roles: Roles, steps: Steps | None = None) -> 
     dataset = make_dataset(
         bare, roles.normal, roles.held_out, roles.evaluate, settings.shares, settings.train_hop
     )
-    scaled = bare.model_copy(update={"scaler": fit_scaler(dataset.fit)})
+    scaler = fit_scaler(dataset.fit)
+    scaled = bare.model_copy(update={"scaler": scaler, "score": settings.score})
     scorer = _scorer(scaled)
     fit, validation = scorer.scale(dataset.fit.features), scorer.scale(dataset.validation.features)
     trained = train(model, training(settings), fit, validation, steps, start)
     chosen = representative_rows(fit, settings.representative)
-    steps.begin("float and int8")
-    converted = convert(
-        model,
-        trained.weights,
-        fit[chosen],
-        settings.headroom,
-        int8=model.int8_refusal is None,
-        activations=settings.activations,
-        form=settings.form,
-    )
-    steps.begin("comparison")
-    spec = model_spec(model, trained, converted.parts)
-    runners = _runners(spec, converted)
-    comparison = _compare(settings, scorer, dataset, fit, converted, runners, model)
+    judge = Judge(settings, model, trained, scorer, dataset, fit[chosen])
+    best, learned = judge.best(steps)
     manifest = None
-    if comparison.accepted:
+    if best.comparison.accepted:
         manifest = fill(
-            scaled, settings, roles, model, spec, dataset.fit.pick(chosen), comparison,
-            converted.files,
+            scaled, settings, roles, model, best.spec, dataset.fit.pick(chosen), best.comparison,
+            best.converted.files, learned.used,
         )  # fmt: skip
-    counts = {name: len(part) for name, part in dataset._asdict().items()}
-    shipped = converted.files if manifest else {}
-    float_model = FloatModel(model, trained.weights, scaled.scaler)
     return Built(
-        comparison, trained, counts, manifest, shipped, runners, float_model, converted.layers
+        best.comparison,
+        trained,
+        {name: len(part) for name, part in dataset._asdict().items()},
+        manifest,
+        best.converted.files if manifest else {},
+        best.runners,
+        FloatModel(model, trained.weights, scaler),
+        best.converted.layers,
+        learned,
+        _index_cost(best, scorer.scale(dataset.held_out.features)),
     )
 
 
-def _runners(spec: ModelSpec, converted: Converted) -> Runners:
-    int8 = model_of(spec, converted.files) if converted.files else None
-    return Runners(Interpreter(converted.float32), int8)
+def _index_cost(best: Attempt, held_out: Features) -> IndexCost | None:
+    model, spec = best.runners.int8, best.spec.memory
+    if spec is None or not spec.nearest or not isinstance(model, MemoryModel):
+        return None
+    return index_cost(model, spec, best.converted.files, held_out)
 
 
 def _scorer(draft: Manifest) -> Scorer:
     front_end = make_front_end(draft.front_end, draft.sensor)
-    return Scorer(draft.scaler, draft.normal_error, front_end.channel_of)
-
-
-def _compare(
-    settings: BuildSettings,
-    scorer: Scorer,
-    dataset: Dataset,
-    fit: np.typing.NDArray[np.float32],
-    converted: Converted,
-    runners: Runners,
-    model: ModelSettings,
-) -> Comparison:
-    def threshold(scores: Scores) -> ThresholdSpec:
-        found = commission(
-            scores, settings.threshold, settings.q, settings.factor, settings.adaptive
-        )
-        return found.model_copy(update={"absolute": settings.absolute})
-
-    def rated(runner: Model, size_bytes: int) -> Rated:
-        return rate(runner, size_bytes, scorer, dataset.held_out, dataset.evaluate, threshold)
-
-    rival = LinearRival(fit)
-    linear = rated(rival, 4 * rival.parameters)
-    size_bytes = sum(map(len, converted.files.values()))
-    int8 = rated(runners.int8, size_bytes) if runners.int8 else None
-    before = rated(runners.float32, len(converted.float32))
-    return compare(
-        before, int8, linear, settings.limits, model.int8_refusal, worst(converted.layers)
-    )
+    return Scorer(draft.scaler, draft.normal_error, front_end.channel_of, draft.score)

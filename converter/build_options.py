@@ -26,6 +26,7 @@ from converter.recordings import Recording
 from converter.transfer import read_weights
 from converter.window_length import propose_length
 from edge_agent.manifest import (
+    MAX_SLOTS,
     AlarmSpec,
     FrontEndSpec,
     RawFrontEnd,
@@ -33,6 +34,7 @@ from edge_agent.manifest import (
     SpectralFrontEnd,
     WindowSpec,
 )
+from edge_agent.threshold_spec import MAX_SPEED_BINS
 
 DEFAULT_LENGTH = 50
 DEFAULT_HOP = 10
@@ -69,6 +71,9 @@ def _add_front_end(group: Any) -> None:
     group.add_argument("--bands", type=whole, default=spectral.bands)
     group.add_argument("--low-hz", type=positive, default=spectral.low_hz)
     group.add_argument("--high-hz", type=positive, help="default: half the rate")
+    group.add_argument(
+        "--shaft-hz", type=positive, help="of a shaft that keeps its speed: names orders beside Hz"
+    )
 
 
 def _add_network(group: Any) -> None:
@@ -145,6 +150,12 @@ def _add_limits(group: Any) -> None:
         default=HEADROOM,
         help="how much larger than normal int8 can still see",
     )
+    group.add_argument(
+        "--qat",
+        choices=("auto", "never", "always"),
+        default="auto",
+        help="let the network learn to be rounded: where int8 costs too much (auto)",
+    )
     group.add_argument("--max-auc-loss", type=float, default=limits.auc_loss)
     group.add_argument("--min-spearman", type=float, default=limits.spearman)
     group.add_argument("--min-agreement", type=float, default=limits.agreement)
@@ -157,6 +168,12 @@ def _add_limits(group: Any) -> None:
 
 def _add_verdict(group: Any) -> None:
     alarm = AlarmSpec()
+    group.add_argument(
+        "--score",
+        choices=("mse", "weighted"),
+        default="mse",
+        help="weighted: each feature's squared error counts in its own normal level",
+    )
     methods = ("quantile", "mean_3sigma", "pot")
     group.add_argument("--threshold", choices=methods, default="quantile")
     group.add_argument("--q", type=positive, default=0.995)
@@ -169,6 +186,12 @@ def _add_verdict(group: Any) -> None:
         choices=("conformal", "spot", "none"),
         default="none",
         help="how the threshold follows a machine that wears in",
+    )
+    group.add_argument(
+        "--speed-channel", metavar="NAME", help="a threshold for each bin of this channel's values"
+    )
+    group.add_argument(
+        "--speed-bins", type=whole, default=5, help=f"how many (5), at most {MAX_SPEED_BINS}"
     )
     group.add_argument(
         "--absolute", type=positive, metavar="LIMIT", help="a second limit that nothing moves"
@@ -188,8 +211,9 @@ def settings_of(options: argparse.Namespace, first: Recording, serial: int) -> B
     except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from None
     _check(options)
-    plain = ("name", "family", "activation", "units", "headroom", "activations", "form",
-             "threshold", "q", "factor", "absolute")  # fmt: skip
+    plain = ("name", "family", "activation", "units", "headroom", "activations", "form", "qat",
+             "score", "threshold", "q", "factor", "absolute",
+             "speed_channel", "speed_bins")  # fmt: skip
     return BuildSettings(
         **{key: getattr(options, key) for key in plain},
         front_end=front_end,
@@ -208,8 +232,14 @@ def settings_of(options: argparse.Namespace, first: Recording, serial: int) -> B
 
 
 def _check(options: argparse.Namespace) -> None:
+    if options.speed_bins > MAX_SPEED_BINS:
+        raise UsageError(f"--speed-bins {options.speed_bins}: at most {MAX_SPEED_BINS}")
+    if options.shaft_hz and options.front_end != "spectral":
+        raise UsageError("--shaft-hz: names the bands of a spectrum: use --front-end spectral")
     if not 0 < options.q < 1:
         raise UsageError(f"--q {options.q:g}: a quantile lies between 0 and 1")
+    if options.slots > MAX_SLOTS:
+        raise UsageError(f"--slots {options.slots}: at most {MAX_SLOTS}")
     if not 0 <= options.shrinkage < 1:
         raise UsageError(f"--shrinkage {options.shrinkage:g}: a share lies between 0 and 1")
     if options.freeze != "none" and not options.from_float:
@@ -244,6 +274,7 @@ def front_end_of(options: argparse.Namespace, rate_hz: float) -> FrontEndSpec:
             bands=options.bands,
             low_hz=options.low_hz,
             high_hz=options.high_hz or rate_hz / 2,
+            shaft_hz=options.shaft_hz,
         )
     if options.front_end == "smooth":
         return SmoothFrontEnd(

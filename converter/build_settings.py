@@ -23,12 +23,21 @@ from converter.models import (
     default_units,
 )
 from converter.models import losses as loss_terms
-from converter.models.memory import KERNELS, MemorySettings
+from converter.models.memory import KERNELS, MemorySettings, code_size
+from converter.models.rounding import rounding_objection
 from converter.models.training import TrainSettings
 from converter.quantize import HEADROOM, REPRESENTATIVE_WINDOWS
 from converter.recordings import Recording
 from converter.transfer import FloatModel
-from edge_agent.manifest import AlarmSpec, FrontEndSpec, Manifest, WindowSpec
+from edge_agent.manifest import (
+    MAX_MEMORY_NUMBERS,
+    AlarmSpec,
+    FrontEndSpec,
+    Manifest,
+    ScoreMethod,
+    Sensor,
+    WindowSpec,
+)
 from edge_agent.threshold import Method
 
 UNITS = {"lstm": 2, "memory": 1}
@@ -54,11 +63,15 @@ class BuildSettings:
     representative: int = REPRESENTATIVE_WINDOWS
     activations: str = "int8"
     form: str = "fused"
+    qat: Literal["auto", "never", "always"] = "auto"
+    score: ScoreMethod = "mse"
     threshold: Method = "quantile"
     q: float = 0.995
     factor: float = 1.2
     adaptive: Literal["conformal", "spot"] | None = None
     absolute: float | None = None
+    speed_channel: str | None = None
+    speed_bins: int = 5
     alarm: AlarmSpec = field(default_factory=AlarmSpec)
     limits: Limits = Limits()
     serial: int = 1
@@ -105,17 +118,18 @@ def check_recordings(roles: Roles) -> None:
 
 def draft(settings: BuildSettings, roles: Roles) -> Manifest:
     """The manifest as far as it is known before training."""
+    sensor = roles.normal[0].sensor.model_dump()
     try:
         return draft_manifest(
             settings.name,
-            roles.normal[0].sensor,
+            Sensor.model_validate({**sensor, "speed_channel": settings.speed_channel}),
             settings.front_end,
             settings.window,
             # What a memory's entry needs is only known after training.
             "dense" if settings.family == "memory" else settings.family,
         )
     except ValueError as error:
-        raise UsageError(f"front end and window: {_first_line(error)}") from None
+        raise UsageError(f"sensor, front end and window: {_first_line(error)}") from None
 
 
 def network(settings: BuildSettings, draft: Manifest) -> ModelSettings:
@@ -162,11 +176,23 @@ def _of_units(model: ModelSettings) -> str | None:
     if model.memory and model.memory.encoder == "conv":
         wanted = len(KERNELS)
     if wanted is None or count == wanted:
-        return None
+        return _of_slots(model)
     what = {"lstm": "an LSTM autoencoder has two sizes (64,32)"}.get(
         model.family, f"this memory's encoder has {wanted} (64, or 32,64,128 with --encoder conv)"
     )
     return f"--units: {what}, got {count}"
+
+
+def _of_slots(model: ModelSettings) -> str | None:
+    if model.memory is None:
+        return None
+    most = MAX_MEMORY_NUMBERS // code_size(model)
+    if model.memory.slots <= most:
+        return None
+    return (
+        f"--slots {model.memory.slots}: of codes of {code_size(model)} numbers at most {most} fit "
+        "into a bundle"
+    )
 
 
 def _of_form(settings: BuildSettings, model: ModelSettings) -> str | None:
@@ -175,6 +201,10 @@ def _of_form(settings: BuildSettings, model: ModelSettings) -> str | None:
             "--activations int16: TensorFlow has no LSTM with int16 activations: use int8, or a "
             "network without an LSTM (--family dense, --encoder conv)"
         )
+    if settings.qat == "always":
+        objection = rounding_objection(model, settings.activations)
+        if objection:
+            return f"--qat always: {objection}"
     if settings.form == "step" and model.family != "lstm":
         return f"--form step: is for --family lstm, a {model.family} network has no states"
     return None

@@ -5,10 +5,11 @@ Out: `float.tflite` and, if asked for, `int8.tflite` and `layers.json`, or `enco
 `decoder.tflite`. Never: runs inside the
 converter's own process: where TensorFlow's converter fails, it may end the process by a signal.
 
-An LSTM goes through tf_keras (Keras 3 segfaults) with a fixed batch of 1, convolutions from Keras 3
-frozen (tf_keras makes them ten times as large), a dense network straight from Keras 3. The
-builder is the same, the copied weights give the same output. Of a memory autoencoder the float
-file is the whole network, the int8 file its encoder.
+An LSTM goes through tf_keras (Keras 3 segfaults) with a fixed batch of 1, everything else from
+Keras 3 frozen with a batch of 1 (tf_keras makes convolutions ten times as large; with any batch a
+dense network works out its own shape on each call). The builder is the same, the copied weights
+give the same output. Of a memory autoencoder the float file is the whole network, the int8 file its
+encoder.
 """
 
 from __future__ import annotations
@@ -98,10 +99,7 @@ def _route(settings: ModelSettings) -> tuple[Any, Make]:
 
         return tf_keras, _from_twin
     import keras
-    import tensorflow
 
-    if settings.family == "dense":
-        return keras, tensorflow.lite.TFLiteConverter.from_keras_model
     return keras, _from_frozen
 
 

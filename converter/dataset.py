@@ -30,10 +30,10 @@ from edge_agent.manifest import (
     Scaler,
     Sensor,
     SmoothFrontEnd,
-    ThresholdSpec,
     WindowSpec,
 )
 from edge_agent.pipeline import Pipeline
+from edge_agent.threshold_spec import ThresholdSpec
 
 Features = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -46,13 +46,15 @@ UNKNOWN_SHA256 = "0" * 64
 @dataclass(frozen=True, slots=True)
 class WindowSet:
     """`features` float32[n, steps, features], unscaled; `recording` the number of the recording;
-    rows `first_row` .. `end_row` (exclusive) of it; `label` ANOMALOUS, NORMAL or MIXED."""
+    rows `first_row` .. `end_row` (exclusive) of it; `label` ANOMALOUS, NORMAL or MIXED; `speed`
+    float64[n], NaN without a channel that tells it."""
 
     features: Features
     recording: Rows
     first_row: Rows
     end_row: Rows
     label: Rows
+    speed: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -65,6 +67,7 @@ class WindowSet:
             self.first_row[chosen],
             self.end_row[chosen],
             self.label[chosen],
+            self.speed[chosen],
         )
 
 
@@ -123,12 +126,14 @@ def cut(recording: Recording, draft: Manifest, hop: int, number: int = 0) -> Win
     settle = draft.front_end.settle_samples if isinstance(draft.front_end, SmoothFrontEnd) else 0
     features: list[Features] = []
     first_rows: list[int] = []
+    speeds: list[float] = []
     row = run_start = 0
     for samples in recording.batches:
         if not samples.contiguous:
             run_start = row
         for found, values in pipeline.features(samples):
             features.append(np.array(values))
+            speeds.append(pipeline.speed(found))
             first_rows.append(run_start + settle + found.first_row * decimate)
         row += len(samples.values)
     first_row = np.array(first_rows, np.int64)
@@ -140,6 +145,7 @@ def cut(recording: Recording, draft: Manifest, hop: int, number: int = 0) -> Win
         first_row,
         end_row,
         _labels(recording, first_row, end_row),
+        np.array(speeds, np.float64),
     )
 
 
@@ -211,13 +217,15 @@ def join(parts: list[WindowSet], draft: Manifest) -> WindowSet:
     if not parts:
         none = np.empty(0, np.int64)
         shape = (0, draft.model.steps, draft.model.features)
-        return WindowSet(np.empty(shape, np.float32), none, none, none, none)
+        nowhere = np.empty(0, np.float64)
+        return WindowSet(np.empty(shape, np.float32), none, none, none, none, nowhere)
     return WindowSet(
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.recording for part in parts]),
         np.concatenate([part.first_row for part in parts]),
         np.concatenate([part.end_row for part in parts]),
         np.concatenate([part.label for part in parts]),
+        np.concatenate([part.speed for part in parts]),
     )
 
 

@@ -19,6 +19,7 @@ from converter.errors import EXIT_NO, ConverterError
 from converter.evaluate import spearman
 from converter.models.memory import MemorySettings
 from converter.recordings import read_recording
+from converter.verdict import rounded_us
 
 # What differs from the settings of the command line.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -30,7 +31,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "memory-conv": {"family": "memory", "memory": MemorySettings(encoder="conv")},
 }
 HEADER = ("network", "parameters", "float bytes", "int8 bytes", "of float", "Spearman",
-          "of normal", "AUC float", "AUC int8", "float us", "int8 us", "ships")  # fmt: skip
+          "of normal", "AUC float", "AUC int8", "float us", "int8 us", "float bare", "int8 bare",
+          "ships")  # fmt: skip
 
 
 def add_families(commands: Any) -> None:
@@ -101,6 +103,8 @@ def _numbers(built: Built) -> dict[str, Any]:
         "int8_auc": after.auc if after else None,
         "float_us": round(before.latency_us, 1),
         "int8_us": round(after.latency_us, 1) if after else None,
+        "float_invoke_us": rounded_us(before.invoke_us),
+        "int8_invoke_us": rounded_us(after.invoke_us) if after else None,
         "accepted": comparison.accepted,
     }
 

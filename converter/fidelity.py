@@ -9,8 +9,9 @@ The int8 model is judged by the gateway's own interpreter and scoring.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
@@ -20,15 +21,21 @@ from numpy.typing import NDArray
 from converter.dataset import ANOMALOUS, NORMAL, WindowSet
 from converter.evaluate import Scores, auc, spearman
 from converter.layers import LayerError
-from edge_agent.manifest import NormalError, ThresholdSpec
+from edge_agent.interpreter import Interpreter
+from edge_agent.manifest import NormalError
 from edge_agent.pipeline import Model
-from edge_agent.scoring import Scorer
+from edge_agent.scoring import Scorer, mean_squares
+from edge_agent.threshold import Threshold
+from edge_agent.threshold_spec import ThresholdSpec
 
-NORMAL_LEVEL = 0.99
+# The mean of so many of the largest errors: a single quantile of few windows is mostly chance, and
+# float and int8 would then blame different channels.
+LARGEST_SHARE = 0.05
 ERROR_FLOOR = 1e-6
 LATENCY_WINDOWS = 200
 
-Commission = Callable[[Scores], ThresholdSpec]
+# Scores of held-out windows and the speed of each.
+Commission = Callable[[Scores, Scores], ThresholdSpec]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +49,12 @@ class Limits:
 
 
 class Rated(NamedTuple):
-    """One model on all windows. Shares are of windows over its own threshold."""
+    """One model on all windows, held-out ones first; `limits` is what each of them is compared
+    with. Shares are of windows over its own threshold."""
 
     held_out: Scores
     evaluate: Scores
+    limits: Scores
     threshold: ThresholdSpec
     normal_error: NormalError
     auc: float | None
@@ -54,6 +63,7 @@ class Rated(NamedTuple):
     detected_share: float | None
     bytes: int
     latency_us: float
+    invoke_us: float | None
 
     def measures(self) -> dict[str, Any]:
         """For the bundle: nothing that depends on the workstation."""
@@ -94,22 +104,33 @@ def rate(
     commission: Commission,
 ) -> Rated:
     """Runs one model over every window, one at a time, as the gateway would."""
-    held_scores, by_feature, by_step = _run(model, scorer, held_out)
-    scores, _, _ = _run(model, scorer, evaluate)
-    threshold = commission(held_scores)
-    over = scores >= threshold.value
+    by_feature, by_step = _errors(model, scorer, held_out)
+    normal_error = NormalError(by_feature=_level(by_feature), by_step=_level(by_step))
+    # A score may be made of these very levels: each model has its own.
+    scorer = scorer.knowing(normal_error)
+    held_scores = np.array([scorer.value(errors) for errors in by_feature])
+    evaluated, _ = _errors(model, scorer, evaluate)
+    scores = np.array([scorer.value(errors) for errors in evaluated])
+    threshold = commission(held_scores, held_out.speed)
+    gateway = Threshold(threshold)
+    speeds = np.concatenate([held_out.speed, evaluate.speed])
+    limits = np.array([gateway.limit(speed) for speed in speeds.tolist()])
+    held_over = held_scores >= limits[: len(held_scores)]
+    over = scores >= limits[len(held_scores) :]
     normal, anomalous = evaluate.label == NORMAL, evaluate.label == ANOMALOUS
     return Rated(
         held_scores,
         scores,
+        limits,
         threshold,
-        NormalError(by_feature=_level(by_feature), by_step=_level(by_step)),
+        normal_error,
         auc(np.concatenate([held_scores, scores[normal]]), scores[anomalous]),
-        float(np.mean(held_scores >= threshold.value)),
+        float(np.mean(held_over)),
         _share(over[normal]),
         _share(over[anomalous]),
         size_bytes,
         _latency_us(model, scorer, held_out),
+        _invoke_us(model),
     )
 
 
@@ -127,7 +148,7 @@ def compare(
         reasons = (refusal or "no int8 model was made",)
         return Comparison(float32, None, linear, None, None, None, None, reasons)
     before, after = _all(float32), _all(int8)
-    over_before, over_after = before >= float32.threshold.value, after >= int8.threshold.value
+    over_before, over_after = before >= float32.limits, after >= int8.limits
     delta = None if float32.auc is None or int8.auc is None else int8.auc - float32.auc
     measured = Comparison(
         float32,
@@ -139,7 +160,7 @@ def compare(
         float(np.mean(over_before == over_after)),
         (),
     )
-    lost = _losses(measured, limits)
+    lost = losses(measured, limits)
     if lost and worst is not None:
         lost[-1] += (
             f" (most is lost in {worst.name}, {worst.operation}: it adds {worst.added:.1%} of its "
@@ -148,7 +169,8 @@ def compare(
     return measured._replace(reasons=(*lost, *_too_large(measured, limits)))
 
 
-def _losses(measured: Comparison, limits: Limits) -> list[str]:
+def losses(measured: Comparison, limits: Limits) -> list[str]:
+    """What int8 costs more of than it may, in words."""
     found = []
     if measured.auc_delta is not None and measured.auc_delta < -limits.auc_loss:
         found.append(f"AUC falls by {-measured.auc_delta:.4f}, at most {limits.auc_loss:g} may go")
@@ -175,25 +197,22 @@ def _all(rated: Rated) -> Scores:
     return np.concatenate([rated.held_out, rated.evaluate])
 
 
-def _run(
+def _errors(
     model: Model, scorer: Scorer, windows: WindowSet
-) -> tuple[Scores, NDArray[np.float64], NDArray[np.float64]]:
-    """Scores, and the squared errors by feature and by step, of each window."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The mean squared errors by feature and by step of each window."""
     count, steps, features = windows.features.shape
-    scores = np.empty(count)
     by_feature, by_step = np.empty((count, features)), np.empty((count, steps))
     for i, values in enumerate(windows.features):
         scaled = scorer.scale(values)
-        reconstruction = model(scaled)
-        scores[i] = scorer.score(0.0, scaled, reconstruction).value
-        squared = np.square(scaled.astype(np.float64) - reconstruction)
-        by_feature[i], by_step[i] = squared.mean(axis=0), squared.mean(axis=1)
-    return scores, by_feature, by_step
+        residuals = scorer.score(0.0, scaled, model(scaled)).residuals
+        by_feature[i], by_step[i] = mean_squares(residuals), np.square(residuals).mean(axis=1)
+    return by_feature, by_step
 
 
 def _level(errors: NDArray[np.float64]) -> tuple[float, ...]:
-    level = np.maximum(np.quantile(errors, NORMAL_LEVEL, axis=0), ERROR_FLOOR)
-    return tuple(level.tolist())
+    largest = np.sort(errors, axis=0)[-max(1, round(LARGEST_SHARE * len(errors))) :]
+    return tuple(np.maximum(largest.mean(axis=0), ERROR_FLOOR).tolist())
 
 
 def _share(over: NDArray[np.bool_]) -> float | None:
@@ -202,10 +221,22 @@ def _share(over: NDArray[np.bool_]) -> float | None:
 
 def _latency_us(model: Model, scorer: Scorer, windows: WindowSet) -> float:
     """Median of one call, microseconds, on this machine."""
+    scaled = [scorer.scale(values) for values in windows.features[:LATENCY_WINDOWS]]
+    return _median_us(partial(model, window) for window in scaled)
+
+
+def _invoke_us(model: Model) -> float | None:
+    """The same of the network alone, without what is done to its input and output; None where it
+    is not one network in one piece."""
+    if not isinstance(model, Interpreter):
+        return None
+    return _median_us([model.invoke] * LATENCY_WINDOWS)
+
+
+def _median_us(calls: Iterable[Callable[[], object]]) -> float:
     taken = []
-    for values in windows.features[:LATENCY_WINDOWS]:
-        scaled = scorer.scale(values)
+    for call in calls:
         begin = perf_counter_ns()
-        model(scaled)
+        call()
         taken.append(perf_counter_ns() - begin)
     return float(np.median(taken)) / 1e3

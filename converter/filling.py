@@ -30,6 +30,7 @@ def fill(
     representative: WindowSet,
     comparison: Comparison,
     files: dict[str, bytes],
+    learned_rounding: bool,
 ) -> Manifest:
     """`draft` has its scaler already; `representative` are the windows that fixed int8's ranges."""
     rated, recordings = cast(Rated, comparison.int8), roles.all()
@@ -42,7 +43,7 @@ def fill(
         ),
         seed=settings.train.seed,
         versions=_versions(),
-        settings=_recorded(settings, roles, model),
+        settings=_recorded(settings, roles, model, learned_rounding),
     )
     changes = {
         "serial": settings.serial,
@@ -85,7 +86,9 @@ def measures(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _recorded(settings: BuildSettings, roles: Roles, model: ModelSettings) -> dict[str, Any]:
+def _recorded(
+    settings: BuildSettings, roles: Roles, model: ModelSettings, learned_rounding: bool
+) -> dict[str, Any]:
     """The settings that no other field of the manifest holds."""
     fitting = asdict(training(settings))
     for key in ("tensorboard", "timeout_seconds", "seed"):
@@ -96,10 +99,12 @@ def _recorded(settings: BuildSettings, roles: Roles, model: ModelSettings) -> di
         "activation": model.activation,
         "memory": asdict(model.memory) if model.memory else None,
         "activations": settings.activations,
+        "learned_rounding": learned_rounding,
         "started_from_float": settings.start is not None,
         "shares": settings.shares._asdict(),
         "train_hop": settings.train_hop,
         "headroom": settings.headroom,
+        "speed_bins": settings.speed_bins if settings.speed_channel else None,
         "train": fitting,
         "limits": asdict(settings.limits),
         "normal": [recording.name for recording in roles.normal],

@@ -10,7 +10,6 @@ The representative windows fix the int8 ranges. They are spread over the operati
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 from dataclasses import asdict
@@ -27,16 +26,15 @@ from converter.models import ModelSettings
 from converter.models.memory import MemorySettings, MemoryWeights, split_weights
 from converter.models.training import Weights
 from converter.tflite_file import int8_objections, strip
+from edge_agent.frozen import Frozen
 from edge_agent.manifest import (
     DECODER_MODEL,
     DECODER_NAME,
-    MEMORY_NAME,
     MODEL_NAME,
-    SCALE_NAME,
-    Frozen,
     MemorySpec,
     SteppingSpec,
 )
+from edge_agent.slots import members_of, npy
 
 # Measured once: on held-out normal windows 1.0 and 1.5 are alike when the windows are spread (rank
 # correlation with float .9993 and .9988 dense, .9997 and .9996 LSTM); with CWRU's faults among them
@@ -126,25 +124,14 @@ def memory_spec(memory: MemorySettings, weights: Weights) -> MemorySpec:
         hidden=len(parts.decoder[1]),
         temperature=memory.temperature,
         shrinkage=memory.shrinkage,
+        nearest=memory.nearest,
     )
 
 
 def memory_files(weights: MemoryWeights) -> dict[str, bytes]:
     """Each slot in int8 with a scale of its own; the decoder is small and stays float32."""
-    scale = np.maximum(np.abs(weights.memory).max(axis=1), np.finfo(np.float32).tiny) / 127.0
-    levels = np.rint(weights.memory / scale[:, None]).astype(np.int8)
     decoder = np.concatenate([array.reshape(-1) for array in weights.decoder])
-    return {
-        MEMORY_NAME: _npy(levels),
-        SCALE_NAME: _npy(scale.astype(np.float32)),
-        DECODER_NAME: _npy(decoder.astype(np.float32)),
-    }
-
-
-def _npy(array: NDArray[np.generic]) -> bytes:
-    target = io.BytesIO()
-    np.save(target, array, allow_pickle=False)
-    return target.getvalue()
+    return {**members_of(weights.memory), DECODER_NAME: npy(decoder.astype(np.float32))}
 
 
 def representative_rows(

@@ -142,7 +142,8 @@ class AlarmSpec(Frozen):
 
 
 class NormalError(Frozen):
-    """99 % level of the squared error on held-out normal windows: what makes shares comparable."""
+    """Mean of the largest 5 % of the squared errors on held-out normal windows: what makes shares
+    comparable."""
 
     by_feature: tuple[Positive, ...]
     by_step: tuple[Positive, ...]

@@ -40,7 +40,7 @@ class Score(NamedTuple):
     the mean over features of squared error / normal level; `scaled` is what the model was fed,
     `residuals` float64[steps, features] are signed: positive = more than it expects.
 
-    The shares sum to 1 and compare each error with its own normal 99 % level. They are worked out
+    The shares sum to 1 and compare each error with its own normal level. They are worked out
     when they are asked for: most windows are normal, and nobody asks.
     """
 
@@ -53,7 +53,7 @@ class Score(NamedTuple):
     @property
     def by_feature(self) -> NDArray[np.float64]:
         """Each feature's share."""
-        return _shares(np.square(self.residuals).mean(axis=0) / self.levels.by_feature)
+        return _shares(mean_squares(self.residuals) / self.levels.by_feature)
 
     @property
     def by_channel(self) -> NDArray[np.float64]:
@@ -114,14 +114,19 @@ class Scorer:
     def score(self, t: float, scaled: Features, reconstruction: Features) -> Score:
         """The verdict on one window; `t` is its end."""
         residuals = np.subtract(scaled, reconstruction, dtype=np.float64)
-        squares = np.einsum("sf,sf->f", residuals, residuals)
-        return Score(t, self.value(squares / len(residuals)), scaled, residuals, self._levels)
+        return Score(t, self.value(mean_squares(residuals)), scaled, residuals, self._levels)
 
     def value(self, by_feature: NDArray[np.float64]) -> float:
         """What the mean squared errors of the features, float64[features], come to."""
         value = float(by_feature @ self._weights)
         # Also for infinity and for infinity minus infinity: a score is always a number.
         return value if value < WORST_SCORE else WORST_SCORE
+
+
+def mean_squares(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64[features]: each feature's mean squared error over the steps."""
+    squares: NDArray[np.float64] = np.einsum("sf,sf->f", residuals, residuals)
+    return squares / len(residuals)
 
 
 def _shares(parts: NDArray[np.float64]) -> NDArray[np.float64]:

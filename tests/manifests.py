@@ -14,9 +14,9 @@ from edge_agent.manifest import (
     Scaler,
     Sensor,
     SpectralFrontEnd,
-    ThresholdSpec,
     WindowSpec,
 )
+from edge_agent.threshold_spec import ThresholdSpec
 
 ACCELEROMETER = Sensor(channels=("x", "y", "z"), unit="g", rate_hz=3200.0)
 

@@ -89,7 +89,7 @@ REFUSALS: dict[str, tuple[Callable[[], Members], str]] = {
         lambda: {**members(), "memory.npy": b"x"}, "unexpected member ['memory.npy']"
     ),
     "member too large": (
-        lambda: {**members(), "memory_scale.npy": bytes((1 << 16) + 1)}, "over 65536 bytes"
+        lambda: {**members(), "memory_scale.npy": bytes(4 * (1 << 18) + 4097)}, "over 1052672"
     ),
     "memory without its size": (
         lambda: with_manifest(lambda m: m["model"].update(family="memory")), "family `memory`"

@@ -25,7 +25,8 @@ from converter.models.training import TrainSettings
 from converter.transfer import read_weights
 from edge_agent.assets import build_pipeline
 from edge_agent.bundle import BundleError, read_bundle
-from edge_agent.manifest import Frozen, Manifest, SmoothFrontEnd, SpectralFrontEnd, WindowSpec
+from edge_agent.frozen import Frozen
+from edge_agent.manifest import Manifest, SmoothFrontEnd, SpectralFrontEnd, WindowSpec
 from edge_agent.pipeline import Judgement
 from firmware_bridge.sampler import sampled
 from firmware_bridge.signals import Fault
@@ -95,6 +96,9 @@ def test_the_manifest_tells_where_it_comes_from(built: Built, roles: Roles) -> N
     assert all(w.first_row + 2304 <= fit_rows for w in provenance.representative)
     assert manifest.threshold.windows == built.windows["held_out"]
     assert manifest.threshold.provisional
+    # What is good enough does not learn to be rounded.
+    assert not built.learned.tried
+    assert provenance.settings["learned_rounding"] is False
     assert set(manifest.measures) >= {"float", "int8", "linear", "spearman"}
     assert "latency" not in json.dumps(manifest.measures)
 
@@ -252,6 +256,9 @@ def test_what_can_not_be_built_says_so(files: Path, tmp_path: Path) -> None:
     assert "two sizes" in fails(2, *common, well, "--family", "lstm", "--units", "8")
     assert "record longer" in fails(2, *common, well, "--length", 180000)
     assert "high_hz" in fails(2, *common, well, "--front-end", "spectral", "--high-hz", 9000)
+    assert "the channels are: x, y, z" in fails(2, *common, well, "--speed-channel", "rpm")
+    assert "at most 32" in fails(2, *common, well, "--speed-bins", 99)
+    assert "use --front-end spectral" in fails(2, *common, well, "--shaft-hz", 30)
     assert "held out" in fails(2, *common, well, "--fit-share", 0.9)
     assert "given twice" in fails(2, *common, well, "--evaluate", well)
     assert "use --loss mse" in fails(

@@ -97,8 +97,8 @@ def test_blocks_never_share_a_sample(
     rows: int, length: int, hop: int, fit: float, validation: float, normal: float
 ) -> None:
     first = np.arange(0, max(rows - length + 1, 0), hop)
-    none = np.zeros(len(first), np.int64)
-    windows = WindowSet(np.zeros((len(first), 1, 1), "f4"), none, first, first + length, none)
+    none, still = np.zeros(len(first), np.int64), np.zeros(len(first))
+    windows = WindowSet(still.reshape(-1, 1, 1), none, first, first + length, none, still)
     blocks = split(windows, rows, length, Shares(fit, validation, normal))
     used = [
         {row for a, b in zip(block.first_row, block.end_row, strict=True) for row in range(a, b)}
@@ -134,7 +134,7 @@ def test_a_constant_feature_has_scale_one() -> None:
     features[..., 0] = np.random.default_rng(1).normal(size=(10, 4))
     features[..., 1] = 3.3
     none = np.zeros(10, np.int64)
-    scaler = fit_scaler(WindowSet(features, none, none, none, none))
+    scaler = fit_scaler(WindowSet(features, none, none, none, none, np.zeros(10)))
     assert scaler.scale[1] == 1.0
     assert scaler.centre[1] == pytest.approx(3.3)
 

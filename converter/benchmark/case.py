@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.dataset import Shares
+from converter.models.memory import MemorySettings
 from converter.models.training import TrainSettings
 from converter.quantize import HEADROOM
 from converter.recordings import Recording, parse_recording
-from edge_agent.manifest import AlarmSpec, FrontEndSpec, Sensor, WindowSpec
+from edge_agent.manifest import AlarmSpec, FrontEndSpec, ScoreMethod, Sensor, WindowSpec
 from firmware_bridge.recording import identify_frames, record
 from firmware_bridge.schema import MAX_CHANNELS, StreamSchema, write_schema
 
@@ -36,11 +37,15 @@ class Kind:
     units: dict[str, tuple[int, ...]]
     train: TrainSettings
     shares: Shares = Shares()
+    score: ScoreMethod = "mse"
     q: float = 0.995
     factor: float = 1.2
     adaptation: Literal["conformal", "spot"] | None = "conformal"
     headroom: float = HEADROOM
     activation: dict[str, str] = field(default_factory=dict)
+    memory: MemorySettings = MemorySettings()
+    form: str = "fused"
+    qat: Literal["auto", "never", "always"] = "auto"
 
 
 class Test(NamedTuple):

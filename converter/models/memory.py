@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.manifest import MAX_SLOTS_READ
+
 if TYPE_CHECKING:
     from converter.models import ModelSettings
 
@@ -25,6 +27,9 @@ KERNELS = (7, 7, 3)
 HIDDEN_PER_FEATURE = 2
 WEIGHTS_BEHIND_ENCODER = 5
 LSTM_WEIGHTS = 3
+NEAREST_SLOTS = 64
+# The logarithm of no share at all.
+NOTHING = -1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,12 @@ class MemorySettings:
     slots: int = 100
     temperature: float = 0.1
     shrinkage: float = 0.0
+
+    @property
+    def nearest(self) -> int:
+        """How many of the slots each code reads; 0: all. Of a large memory only these few: the
+        rest would cost most of the time and say nothing."""
+        return NEAREST_SLOTS if self.slots > MAX_SLOTS_READ else 0
 
 
 class MemoryWeights(NamedTuple):
@@ -52,6 +63,12 @@ def split_weights(weights: list[NDArray[Any]]) -> MemoryWeights:
     return MemoryWeights(weights[:at], weights[at], weights[at + 1 :])
 
 
+def code_size(settings: ModelSettings) -> int:
+    """Numbers of one step's code."""
+    both = _spec(settings).encoder == "lstm"
+    return 2 * settings.units[0] if both else settings.units[-1]
+
+
 def build_memory(keras: Any, settings: ModelSettings, denoise: float = 0.0) -> Any:
     """The whole network; its layers `latent` and `memory` are named for the training."""
     layers, spec = keras.layers, _spec(settings)
@@ -62,7 +79,7 @@ def build_memory(keras: Any, settings: ModelSettings, denoise: float = 0.0) -> A
         latent = layers.Bidirectional(lstm, name="latent")(noisy)
     else:
         latent = _convolutions(keras, settings, noisy)
-    read = memory_layer(keras)(spec.slots, spec.temperature, spec.shrinkage, name="memory")(latent)
+    read = memory_layer(keras)(spec, name="memory")(latent)
     hidden = layers.Dense(HIDDEN_PER_FEATURE * settings.features, activation="relu")
     flow = layers.TimeDistributed(hidden)(read)
     return keras.Model(source, layers.TimeDistributed(layers.Dense(settings.features))(flow))
@@ -85,15 +102,13 @@ def memory_layer(keras: Any) -> Any:
     import tensorflow
 
     class Memory(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-        def __init__(
-            self, slots: int, temperature: float, shrinkage: float, name: str | None = None
-        ) -> None:
+        def __init__(self, spec: MemorySettings, name: str | None = None) -> None:
             super().__init__(name=name)
-            self._slots, self._temperature, self._shrinkage = slots, temperature, shrinkage
+            self._spec = spec
 
         def build(self, shape: Any) -> None:
             self.memory = self.add_weight(
-                name="memory", shape=(self._slots, shape[-1]), initializer="glorot_uniform"
+                name="memory", shape=(self._spec.slots, shape[-1]), initializer="glorot_uniform"
             )
 
         def shares(self, latent: Any) -> Any:
@@ -101,15 +116,24 @@ def memory_layer(keras: Any) -> Any:
             query = tensorflow.math.l2_normalize(latent, axis=-1)
             keys = tensorflow.math.l2_normalize(tensorflow.convert_to_tensor(self.memory), axis=-1)
             flat = tensorflow.reshape(query, (-1, latent.shape[-1]))
-            cosines = tensorflow.matmul(flat, keys, transpose_b=True)
-            shares = tensorflow.nn.softmax(cosines / self._temperature)
-            return shrink(tensorflow, shares, self._shrinkage) if self._shrinkage else shares
+            logits = tensorflow.matmul(flat, keys, transpose_b=True) / self._spec.temperature
+            if self._spec.nearest:
+                logits = only_largest(tensorflow, logits, self._spec.nearest)
+            shares = tensorflow.nn.softmax(logits)
+            least = self._spec.shrinkage
+            return shrink(tensorflow, shares, least) if least else shares
 
         def call(self, latent: Any) -> Any:
             read = tensorflow.matmul(self.shares(latent), tensorflow.convert_to_tensor(self.memory))
             return tensorflow.reshape(read, (-1, *latent.shape[1:]))
 
     return Memory
+
+
+def only_largest(tensorflow: Any, logits: Any, count: int) -> Any:
+    """All but the `count` largest of each row are so small that their share is 0."""
+    least = tensorflow.math.top_k(logits, count).values[:, -1:]
+    return tensorflow.where(logits < least, NOTHING * tensorflow.ones_like(logits), logits)
 
 
 def shrink(tensorflow: Any, shares: Any, least: float) -> Any:

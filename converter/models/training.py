@@ -131,7 +131,7 @@ def main(folder: Path) -> None:
         _freeze(model, settings.freeze)
     elif network.memory:
         callbacks.append(slots_callback(keras, model, fit, settings.seed))
-    learner = _learner(keras, tensorflow, model, settings)
+    learner = learner_of(keras, tensorflow, model, settings)
     learner.fit(
         fit, fit,
         validation_data=(validation, validation),
@@ -150,7 +150,7 @@ def _freeze(model: Any, what: str) -> None:
         layer.trainable = False
 
 
-def _learner(keras: Any, tensorflow: Any, model: Any, settings: TrainSettings) -> Any:
+def learner_of(keras: Any, tensorflow: Any, model: Any, settings: TrainSettings) -> Any:
     """The same layers with a training step of our own."""
     loss_of = make_loss(tensorflow, settings.losses or MSE)
 
@@ -184,17 +184,23 @@ def _learner(keras: Any, tensorflow: Any, model: Any, settings: TrainSettings) -
     return learner
 
 
-def _callbacks(keras: Any, settings: TrainSettings) -> list[Any]:
+def tell_callback(keras: Any) -> Any:
+    """A JSON line an epoch on standard output."""
+
     class Tell(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
             line = {"epoch": epoch + 1, "loss": logs["loss"], "val_loss": logs["val_loss"]}
             sys.stdout.write(json.dumps({key: float(value) for key, value in line.items()}) + "\n")
             sys.stdout.flush()
 
+    return Tell()
+
+
+def _callbacks(keras: Any, settings: TrainSettings) -> list[Any]:
     callbacks = [
         keras.callbacks.EarlyStopping(patience=PATIENCE_EPOCHS, restore_best_weights=True),
         keras.callbacks.ReduceLROnPlateau(factor=SLOWER_FACTOR, patience=SLOWER_AFTER_EPOCHS),
-        Tell(),
+        tell_callback(keras),
     ]
     if settings.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(settings.tensorboard))
