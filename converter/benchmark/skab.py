@@ -139,14 +139,20 @@ def read(path: Path, folder: Path) -> Experiment | None:
     )
 
 
-def run(request: Request) -> Report:
-    """Both tasks on every labelled file."""
-    folder = request.data / "skab"
-    paths = files_below(request.data, "skab", "*.csv", "*.csv.gz")
+def read_all(data: Path) -> list[Experiment]:
+    """Every labelled file. Raises `UsageError` if there is none."""
+    folder = data / "skab"
+    paths = files_below(data, "skab", "*.csv", "*.csv.gz")
     experiments = [one for path in paths if (one := read(path, folder)) is not None]
     if not experiments:
         raise UsageError(f"{folder}: no file with the columns {TIME}, {', '.join(LABELS)}")
-    cases = [_case(one) for one in experiments]
+    return experiments
+
+
+def run(request: Request) -> Report:
+    """Both tasks on every labelled file."""
+    experiments = read_all(request.data)
+    cases = [case_of(one) for one in experiments]
     judge = partial(_measured, experiments)
     rows, pairs = family_rows(request, cases, judge, TRAIN_ROWS)
     rows += rival_rows((LAG_T2Q, RESIDUAL_PCA, EWMA_Z, FOREST), cases, judge, TRAIN_ROWS)
@@ -166,12 +172,17 @@ def run(request: Request) -> Report:
     return Report("skab", [one.name for one in experiments], same_keys(rows), series, notes)
 
 
-def _case(one: Experiment) -> Case:
-    rows = one.rows.astype(np.float32)
+def kind_of(channels: Sequence[str]) -> Kind:
+    """How a pump with these channels is looked at."""
     drifting = KIND.front_end.drifting if isinstance(KIND.front_end, SmoothFrontEnd) else ()
-    present = tuple(name for name in drifting if name in one.channels)
-    front_end = KIND.front_end.model_copy(update={"drifting": present})
-    kind = replace(KIND, front_end=front_end)
+    present = tuple(name for name in drifting if name in channels)
+    return replace(KIND, front_end=KIND.front_end.model_copy(update={"drifting": present}))
+
+
+def case_of(one: Experiment) -> Case:
+    """Its first rows to learn from, all of it to run."""
+    rows = one.rows.astype(np.float32)
+    kind = kind_of(one.channels)
     # The gateway has been running before: the judged rows come after the training part.
     return Case(
         f"skab-{case_name(one.name)}",
