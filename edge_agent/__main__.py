@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from edge_agent import commands
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     _record(add("record", help="the wire of one board to a file"))
     _replay(add("replay", help="a recording through the model of a bundle"))
     _inspect(add("inspect", help="what a bundle is"))
+    _calibrate(add("calibrate", help="what a sensor's readings mean, and how far to trust it"))
     _doctor(add("doctor", help="what is wrong with ports, boards and broker, and the cure"))
     _schema(add("schema", help="what each topic says: JSON Schema and AsyncAPI"))
     _demo(add("demo", help="simulated boards, one fault, one alert"))
@@ -95,6 +97,19 @@ def _inspect(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def _calibrate(parser: argparse.ArgumentParser) -> None:
+    compass = parser.add_subparsers(required=True).add_parser("compass", help="hard and soft iron")
+    compass.set_defaults(command=commands.calibrate_compass)
+    compass.add_argument("--replay", type=Path, required=True, metavar="FILE",
+                         help="recording, CSV, text columns or NPZ")  # fmt: skip
+    compass.add_argument("--check", type=Path, metavar="FILE", help="net turn of a second one")
+    compass.add_argument("--report", type=Path, metavar="DIR", help="writes a page with plots")
+    compass.add_argument("--stream", metavar="S", help="the magnetometer, if it is not clear")
+    compass.add_argument("--latitude", type=_degrees(90), metavar="DEG", help="of the site")
+    compass.add_argument("--longitude", type=_degrees(180), metavar="DEG", help="of the site")
+    _json(compass)
+
+
 def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=commands.doctor)
     source = parser.add_mutually_exclusive_group(required=True)
@@ -119,6 +134,16 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def _degrees(limit: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = float(text)
+        if not -limit <= value <= limit:
+            raise argparse.ArgumentTypeError(f"{text}: expected -{limit} to {limit} degrees")
+        return value
+
+    return number
 
 
 def _positive(text: str) -> float:

@@ -124,6 +124,13 @@ def inspect(options: Namespace) -> int:
     return EXIT_OK
 
 
+def calibrate_compass(options: Namespace) -> int:
+    """`edge-agent calibrate compass --replay FILE`: hard and soft iron, and the error to expect."""
+    from edge_agent.calibrate.command import compass
+
+    return compass(options)
+
+
 def doctor(options: Namespace) -> int:
     """`edge-agent doctor`: what is wrong with ports, boards, broker and machine."""
     from edge_agent.doctor import examine, support_file

@@ -1,0 +1,60 @@
+"""Grading: a calibration's verdict and the words for it.
+
+In: a `Calibration` with its predicted heading error, and what is known of the place. Out: the same
+with verdict, reason and next move. Never: grades by the fit's residual.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edge_agent.calibrate.accuracy import USUAL_DIP_DEG, best_move
+from edge_agent.calibrate.calibration import Calibration, Verdict
+from edge_agent.calibrate.earth_field import in_microtesla
+from edge_agent.calibrate.ellipsoid import Ellipsoid
+from edge_agent.calibrate.screening import off_site
+from edge_agent.calibrate.site import Site
+
+PASS_DEG, MARGINAL_DEG = 0.5, 2.0
+
+
+def swap_words(found: Calibration) -> str | None:
+    """What to say where the accelerometer's axes fit better in another order."""
+    if found.swapped is None:
+        return None
+    return (
+        f"along the magnetometer's x y z lie the accelerometer's {found.swapped}: the axes of one "
+        "are swapped; correct its mounting or the order of its channels"
+    )
+
+
+def graded(
+    found: Calibration, ellipsoid: Ellipsoid, why: str | None, unit: str | None, site: Site
+) -> Calibration:
+    """The same with verdict, reason and the next move; `why` is what is wrong already."""
+    assert found.error is not None
+    sigma = found.error.sigma_deg
+    scale = in_microtesla(unit)
+    radius_ut = None if scale is None else ellipsoid.radius * scale
+    wrong, doubtful = off_site(radius_ut, site.field.strength_ut if site.field else None)
+    wrong = why or wrong
+    measured = f"predicted heading error {sigma:.2f}°, {found.coverage} of 100 sections seen"
+    verdict: Verdict = (
+        "pass" if sigma <= PASS_DEG else "marginal" if sigma <= MARGINAL_DEG else "fail"
+    )
+    move = "" if verdict == "pass" else _move(found, ellipsoid)
+    if wrong:
+        return replace(
+            found, verdict="fail", reason=wrong, next_move=move or "repeat the recording"
+        )
+    if doubtful and verdict == "pass":
+        return replace(found, verdict="marginal", reason=doubtful, next_move="repeat it elsewhere")
+    if verdict == "fail":
+        measured = f"{measured}: more than {MARGINAL_DEG:g}° is no compass"
+    return replace(found, verdict=verdict, reason=measured, next_move=move)
+
+
+def _move(found: Calibration, ellipsoid: Ellipsoid) -> str:
+    dip = USUAL_DIP_DEG if found.dip_deg is None else found.dip_deg
+    best = best_move(ellipsoid, dip, found.z_up)
+    return f"{best.words} and turn it once all round: the error should become {best.sigma_deg:.1f}°"
