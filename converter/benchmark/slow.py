@@ -33,10 +33,12 @@ FIDELITY = ("spearman", "auc_delta", "f1_delta", "size_ratio", "top_channel_same
 
 
 class Said(NamedTuple):
-    """What a detector says of every judged row of one series."""
+    """What a detector says of every judged row of one series; `ratios`, of score to threshold, of
+    those only that go through the agent's threshold."""
 
     scores: Floats
     alarms: Flags
+    ratios: Floats | None = None
 
 
 # One entry a test, in the order of the cases and of the tests of each.
@@ -87,7 +89,8 @@ def case_name(name: str) -> str:
 
 def after(trace: Trace, first_row: int) -> Said:
     """A trace from `first_row` on: what lies before it only warmed the detector up."""
-    return Said(trace.row_scores()[first_row:], trace.row_alarms()[first_row:])
+    rows = slice(first_row, None)
+    return Said(trace.row_scores()[rows], trace.row_alarms()[rows], trace.row_ratios()[rows])
 
 
 def family_rows(

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from converter.evaluate import Scores
 from edge_agent.alarm import Alarm
-from edge_agent.manifest import AlarmSpec, Manifest, ThresholdSpec
+from edge_agent.manifest import AlarmSpec, Manifest
 from edge_agent.pipeline import Judgement, Model, Pipeline
 from edge_agent.threshold import Threshold
+from edge_agent.threshold_spec import ThresholdSpec
 from firmware_bridge.samples import Samples
 
 Flags = NDArray[np.bool_]
@@ -41,6 +42,13 @@ class Trace(NamedTuple):
         """float64[rows]: the last window's score; before the first one, the lowest there is."""
         lowest = float(self.score.min()) if len(self.score) else 0.0
         return self._held(np.concatenate([[lowest], self.score]))
+
+    def row_ratios(self) -> Scores:
+        """float64[rows]: the last window's score over the threshold that it was compared with, as
+        a subscriber is told; 0 before the first one."""
+        none = np.zeros_like(self.score)
+        ratios = np.divide(self.score, self.threshold, out=none, where=self.threshold > 0.0)
+        return self._held(np.concatenate([[0.0], ratios]))
 
     def row_alarms(self) -> Flags:
         """bool[rows]: whether an alarm was on when the row was over."""
