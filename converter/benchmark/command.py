@@ -29,6 +29,7 @@ FAMILIES = ("dense", "lstm", "memory", "conv")
 # All of them where nobody chose.
 COMPARES_FAMILIES = ("ablation",)
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "otolith" / "benchmark"
+BOUNDS = ("_low", "_high")
 HIDDEN_KEYS = ("detector", "shipped", "int8", "seeds")
 
 
@@ -80,17 +81,28 @@ def run_benchmark(options: argparse.Namespace) -> int:
 
 def show(report: Report) -> None:
     """The table: a line a detector, shipped ones first."""
-    measures = [key for key in report.rows[0] if key not in HIDDEN_KEYS] if report.rows else []
+    measures = [key for key in _shown(report.rows) if key not in HIDDEN_KEYS]
     header = ("detector", "seeds", *measures)
     lines = [
-        (_name(row), str(row["seeds"]), *(_cell(row[key]) for key in measures))
+        (_name(row), str(row["seeds"]), *(_with_bounds(row, key) for key in measures))
         for row in report.rows
     ]
     print_table(header, lines, f"{report.protocol}: {len(report.files)} files")
     if report.series:
-        keys = list(report.series[0])
-        cells = [tuple(_cell(one.get(key)) for key in keys) for one in report.series]
+        keys = _shown(report.series)
+        cells = [tuple(_with_bounds(one, key) for key in keys) for one in report.series]
         print_table(tuple(keys), cells)
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[str]:
+    """The columns: the bounds of an interval stand with its middle."""
+    return [key for key in rows[0] if not key.endswith(BOUNDS)] if rows else []
+
+
+def _with_bounds(row: dict[str, Any], key: str) -> str:
+    low, high = (row.get(f"{key}{bound}") for bound in BOUNDS)
+    cell = _cell(row.get(key))
+    return cell if low is None or high is None else f"{cell} [{_cell(low)}, {_cell(high)}]"
 
 
 def _name(row: dict[str, Any]) -> str:
