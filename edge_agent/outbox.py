@@ -47,6 +47,7 @@ class Outbox:
         self._unnoted: dict[str, Note] = {}
         self._done: set[int] = set()
         self._writing: KeysView[int] = {}.keys()
+        self._rows_on_disk = self._store.rows
         self._aged_id = 0
         self._delete_due_s = 0.0
         self._ordered = self._closing = False
@@ -120,9 +121,9 @@ class Outbox:
         return [rows[row_id] for row_id in sorted(rows)][:limit]
 
     def depth(self) -> int:
-        """Rows that wait, roughly: the writer may be at work."""
+        """Rows that wait, on disk or not yet."""
         with self._changed:
-            return max(0, self._store.rows + len(self._unsaved) - len(self._done))
+            return max(0, self._rows_on_disk + len(self._unsaved) - len(self._done))
 
     def oldest_seconds(self) -> float:
         """Age of the oldest row on disk."""
@@ -194,6 +195,7 @@ class Outbox:
             return False
         with self._changed:
             self.problem = None
+            self._rows_on_disk = self._store.rows
             for row_id in unsaved:
                 self._unsaved.pop(row_id, None)
             self._done -= done
