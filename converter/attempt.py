@@ -22,13 +22,13 @@ from converter.models import ModelSettings
 from converter.models.rounding import learn_rounding, rounding_objection
 from converter.models.training import Trained, Weights
 from converter.quantize import Converted, convert
-from edge_agent.interpreter import Interpreter
-from edge_agent.manifest import ModelSpec
-from edge_agent.model import model_of
-from edge_agent.pipeline import Model
-from edge_agent.scoring import Scorer
-from edge_agent.threshold import Speeds, commission, speed_edges
-from edge_agent.threshold_spec import ThresholdSpec
+from edge_agent.bundles.interpreter import Interpreter
+from edge_agent.bundles.manifest import ModelSpec
+from edge_agent.bundles.model import model_of
+from edge_agent.judging.pipeline import Model
+from edge_agent.judging.scoring import Scorer
+from edge_agent.judging.threshold import Speeds, commission, speed_edges
+from edge_agent.judging.threshold_spec import ThresholdSpec
 
 
 class Runners(NamedTuple):

@@ -28,10 +28,10 @@ from converter.layers import LayerError
 from converter.models.training import Trained, train
 from converter.quantize import representative_rows
 from converter.transfer import FloatModel, start_weights
-from edge_agent.front_end import make_front_end
-from edge_agent.manifest import Manifest
-from edge_agent.memory import MemoryModel
-from edge_agent.scoring import Scorer
+from edge_agent.bundles.manifest import Manifest
+from edge_agent.bundles.memory import MemoryModel
+from edge_agent.judging.front_end import make_front_end
+from edge_agent.judging.scoring import Scorer
 
 __all__ = ["BuildSettings", "Built", "Roles", "Runners", "build"]
 

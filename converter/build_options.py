@@ -25,7 +25,7 @@ from converter.quantize import HEADROOM
 from converter.recordings import Recording
 from converter.transfer import read_weights
 from converter.window_length import propose_length
-from edge_agent.manifest import (
+from edge_agent.bundles.manifest import (
     MAX_SLOTS,
     AlarmSpec,
     FrontEndSpec,
@@ -34,7 +34,7 @@ from edge_agent.manifest import (
     SpectralFrontEnd,
     WindowSpec,
 )
-from edge_agent.threshold_spec import MAX_SPEED_BINS
+from edge_agent.judging.threshold_spec import MAX_SPEED_BINS
 
 DEFAULT_LENGTH = 50
 DEFAULT_HOP = 10

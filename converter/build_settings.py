@@ -29,7 +29,7 @@ from converter.models.training import TrainSettings
 from converter.quantize import HEADROOM, REPRESENTATIVE_WINDOWS
 from converter.recordings import Recording
 from converter.transfer import FloatModel
-from edge_agent.manifest import (
+from edge_agent.bundles.manifest import (
     MAX_MEMORY_NUMBERS,
     AlarmSpec,
     FrontEndSpec,
@@ -38,7 +38,7 @@ from edge_agent.manifest import (
     Sensor,
     WindowSpec,
 )
-from edge_agent.threshold import Method
+from edge_agent.judging.threshold import Method
 
 UNITS = {"lstm": 2, "memory": 1}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from converter.errors import ConverterError
 from converter.files import write_file
-from edge_agent.bundle import (
+from edge_agent.bundles.bundle import (
     LIMIT_BYTES,
     MANIFEST_NAME,
     SIGNATURE_NAME,
@@ -23,8 +23,8 @@ from edge_agent.bundle import (
     BundleError,
     read_bundle,
 )
-from edge_agent.manifest import FileEntry, Manifest
-from edge_agent.signature import sign
+from edge_agent.bundles.manifest import FileEntry, Manifest
+from edge_agent.bundles.signature import sign
 
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 FILE_MODE = 0o644 << 16

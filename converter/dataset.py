@@ -1,8 +1,8 @@
 """Dataset: recordings to windows of features, split by time.
 
 In: recordings and a draft of the manifest. Out: `WindowSet`s for fit, validation, held-out and
-evaluation. Never: computes a feature itself (that is `edge_agent.pipeline`), lets two blocks share
-a sample, shuffles.
+evaluation. Never: computes a feature itself (that is `edge_agent.judging.pipeline`), lets two
+blocks share a sample, shuffles.
 
     |------ fit ------|..|-- validation --|..|---- held out ----|       unseen (normal_share < 1)
                        embargo: one window, which belongs to nobody
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from converter.errors import UsageError
 from converter.recordings import Recording
-from edge_agent.front_end import make_front_end
-from edge_agent.manifest import (
+from edge_agent.bundles.manifest import (
     AlarmSpec,
     FileEntry,
     FrontEndSpec,
@@ -32,8 +31,9 @@ from edge_agent.manifest import (
     SmoothFrontEnd,
     WindowSpec,
 )
-from edge_agent.pipeline import Pipeline
-from edge_agent.threshold_spec import ThresholdSpec
+from edge_agent.judging.front_end import make_front_end
+from edge_agent.judging.pipeline import Pipeline
+from edge_agent.judging.threshold_spec import ThresholdSpec
 
 Features = NDArray[np.float32]
 Rows = NDArray[np.int64]

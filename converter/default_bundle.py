@@ -24,7 +24,7 @@ from converter.errors import EXIT_NO
 from converter.models.training import TrainSettings
 from converter.recordings import Recording, parse_recording
 from converter.verdict import show, verdict
-from edge_agent.manifest import AlarmSpec, SmoothFrontEnd, SpectralFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import AlarmSpec, SmoothFrontEnd, SpectralFrontEnd, WindowSpec
 from firmware_bridge.sampler import sampled
 from firmware_bridge.signals import Fault
 from firmware_bridge.simulator import machine_sources

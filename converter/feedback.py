@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from converter.errors import ConverterError
 from converter.labels import Flags
 from converter.recordings import Recording, parse_recording
-from edge_agent.evidence.case import Case
+from edge_agent.boards.evidence.case import Case
 
 Role: TypeAlias = Literal["normal", "faulty"]
 ROLES: dict[str, Role] = {"false_alarm": "normal", "confirmed": "faulty", "missed": "faulty"}

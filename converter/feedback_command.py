@@ -18,7 +18,7 @@ from converter.errors import ConverterError, FileError
 from converter.feedback import lesson, read_case
 from converter.files import read_file, write_file
 from converter.labels import labels_document, labels_path
-from edge_agent.evidence.case import DOCUMENT, RECORDING, Case
+from edge_agent.boards.evidence.case import DOCUMENT, RECORDING, Case
 
 HEADER = ("event", "asset", "verdict", "seconds", "anomalous", "becomes")
 WORDS = ("false_alarm", "confirmed", "missed", "unsure", "unjudged", "unreadable")

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from converter.dataset import ANOMALOUS, NORMAL, WindowSet
 from converter.evaluate import Scores, auc, spearman
 from converter.layers import LayerError
-from edge_agent.interpreter import Interpreter
-from edge_agent.manifest import NormalError
-from edge_agent.pipeline import Model
-from edge_agent.scoring import Scorer, mean_squares
-from edge_agent.threshold import Threshold
-from edge_agent.threshold_spec import ThresholdSpec
+from edge_agent.bundles.interpreter import Interpreter
+from edge_agent.bundles.manifest import NormalError
+from edge_agent.judging.pipeline import Model
+from edge_agent.judging.scoring import Scorer, mean_squares
+from edge_agent.judging.threshold import Threshold
+from edge_agent.judging.threshold_spec import ThresholdSpec
 
 # The mean of so many of the largest errors: a single quantile of few windows is mostly chance, and
 # float and int8 would then blame different channels.

@@ -16,7 +16,7 @@ from converter.dataset import WindowSet
 from converter.fidelity import Comparison, Rated
 from converter.models import ModelSettings
 from converter.models.training import Trained
-from edge_agent.manifest import Manifest, ModelSpec, Provenance, RepresentativeWindow
+from edge_agent.bundles.manifest import Manifest, ModelSpec, Provenance, RepresentativeWindow
 
 PACKAGES = ("otolith", "tensorflow", "keras", "tf_keras", "ai-edge-litert", "numpy")
 

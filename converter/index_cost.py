@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.evaluate import Scores, spearman
-from edge_agent.manifest import MemorySpec
-from edge_agent.memory import (
+from edge_agent.bundles.manifest import MemorySpec
+from edge_agent.bundles.memory import (
     Features,
     Memory,
     MemoryModel,
@@ -25,7 +25,7 @@ from edge_agent.memory import (
     read_slots,
     unit,
 )
-from edge_agent.nearest import nearest
+from edge_agent.bundles.nearest import nearest
 
 WINDOWS = 200
 

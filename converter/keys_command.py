@@ -13,7 +13,7 @@ from typing import Any
 from converter.console import print_line
 from converter.errors import ConverterError
 from converter.files import write_file
-from edge_agent.signature import new_key
+from edge_agent.bundles.signature import new_key
 
 PRIVATE_NAME = "signing.key"
 PUBLIC_NAME = "signing.pub"

@@ -26,15 +26,15 @@ from converter.models import ModelSettings
 from converter.models.memory import MemorySettings, MemoryWeights, split_weights
 from converter.models.training import Weights
 from converter.tflite_file import int8_objections, strip
-from edge_agent.frozen import Frozen
-from edge_agent.manifest import (
+from edge_agent.bundles.frozen import Frozen
+from edge_agent.bundles.manifest import (
     DECODER_MODEL,
     DECODER_NAME,
     MODEL_NAME,
     MemorySpec,
     SteppingSpec,
 )
-from edge_agent.slots import members_of, npy
+from edge_agent.bundles.slots import members_of, npy
 
 # Measured once: on held-out normal windows 1.0 and 1.5 are alike when the windows are spread (rank
 # correlation with float .9993 and .9988 dense, .9997 and .9996 LSTM); with CWRU's faults among them

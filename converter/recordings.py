@@ -13,7 +13,7 @@ from typing import NamedTuple
 from converter.errors import ConverterError, UsageError
 from converter.files import read_file
 from converter.labels import Flags, labels_path, read_labels
-from edge_agent.manifest import Sensor
+from edge_agent.bundles.manifest import Sensor
 from firmware_bridge.recording import Playback
 from firmware_bridge.samples import Samples
 from firmware_bridge.schema import StreamSchema

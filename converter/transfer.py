@@ -22,7 +22,7 @@ from converter.errors import ConverterError, UsageError
 from converter.files import read_file, write_file
 from converter.models import ModelSettings
 from converter.models.training import Weights, read_model_settings
-from edge_agent.manifest import Scaler
+from edge_agent.bundles.manifest import Scaler
 
 ENDING = ".weights.npz"
 ABOUT = "about"

@@ -16,7 +16,7 @@ from converter.filling import measures
 from converter.index_cost import IndexCost
 from converter.layers import LayerError
 from converter.transfer import weights_path
-from edge_agent.threshold import LEAST_BIN_WINDOWS
+from edge_agent.judging.threshold import LEAST_BIN_WINDOWS
 
 
 def verdict(built: Built, out: Path) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.recordings import Recording
-from edge_agent.front_end import make_front_end
-from edge_agent.manifest import FrontEndSpec
+from edge_agent.bundles.manifest import FrontEndSpec
+from edge_agent.judging.front_end import make_front_end
 
 Rows = NDArray[np.float32]
 

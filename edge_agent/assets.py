@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from edge_agent.bundle import Bundle, BundleError, read_bundle
+from edge_agent.broker.messages import BundleName
+from edge_agent.broker.payloads import AssetStatus
+from edge_agent.bundles.bundle import Bundle, BundleError, read_bundle
+from edge_agent.bundles.interpreter import ModelError
+from edge_agent.bundles.manifest import Manifest
+from edge_agent.bundles.model import model_of
 from edge_agent.config import AssetSettings, Config
-from edge_agent.interpreter import ModelError
-from edge_agent.manifest import Manifest
-from edge_agent.messages import BundleName
-from edge_agent.model import model_of
-from edge_agent.payloads import AssetStatus
-from edge_agent.pipeline import Pipeline, Site
+from edge_agent.judging.pipeline import Pipeline, Site
 from firmware_bridge.schema import Schema
 
 SERIALS_NAME = "bundle_serials.json"

@@ -66,7 +66,7 @@ def check_config(options: Namespace) -> int:
 
 def record(options: Namespace) -> int:
     """`edge-agent record`: the wire of one board to a file."""
-    from edge_agent.capture import capture
+    from edge_agent.boards.capture import capture
 
     settings = _board_settings(options)
     with options.out.open("xb") as file:
@@ -81,8 +81,8 @@ def record(options: Namespace) -> int:
 
 def replay(options: Namespace) -> int:
     """`edge-agent replay REC --bundle B`: a recording through the pipeline."""
-    from edge_agent.bundle import read_bundle
-    from edge_agent.pipeline import Judgement
+    from edge_agent.bundles.bundle import read_bundle
+    from edge_agent.judging.pipeline import Judgement
     from edge_agent.replay import Replay
 
     replayed = Replay(options.recording, read_bundle(options.bundle), options.stream)
@@ -109,7 +109,7 @@ def replay(options: Namespace) -> int:
 
 def inspect(options: Namespace) -> int:
     """`edge-agent inspect BUNDLE`: what a bundle is."""
-    from edge_agent.bundle import read_bundle
+    from edge_agent.bundles.bundle import read_bundle
 
     bundle = read_bundle(options.bundle, tuple(options.key))
     if options.json:
@@ -133,7 +133,7 @@ def calibrate_compass(options: Namespace) -> int:
 
 def doctor(options: Namespace) -> int:
     """`edge-agent doctor`: what is wrong with ports, boards, broker and machine."""
-    from edge_agent.doctor import examine, support_file
+    from edge_agent.checkup.doctor import examine, support_file
 
     config = None if options.port else load_config(options.config)
     boards = config.boards if config else {
@@ -163,7 +163,7 @@ def demo(options: Namespace) -> int:
 
 def schema(options: Namespace) -> int:
     """`edge-agent schema [NAME] [--out DIR]`: the contract with subscribers."""
-    from edge_agent.contract import channels, documents
+    from edge_agent.broker.contract import channels, documents
 
     found = documents()
     if options.out:
@@ -233,8 +233,8 @@ def _show(loaded: Loaded, as_json: bool) -> int:
 def _bundle_notes(config: Config) -> list[str]:
     """Bundles that would be refused at the start, as far as files can tell."""
     from edge_agent.assets import site_of
-    from edge_agent.bundle import BundleError, read_bundle
-    from edge_agent.pipeline import Pipeline
+    from edge_agent.bundles.bundle import BundleError, read_bundle
+    from edge_agent.judging.pipeline import Pipeline
 
     notes = []
     for name, asset in config.assets.items():
@@ -266,8 +266,8 @@ def _progress(seconds_left: float, written_bytes: int) -> None:
 
 def _flat(fact: Any) -> dict[str, Any]:
     """A gap, a drift notice or an alarm event as one flat object."""
-    from edge_agent.drift import Drift
-    from edge_agent.pipeline import AlarmEvent
+    from edge_agent.judging.drift import Drift
+    from edge_agent.judging.pipeline import AlarmEvent
 
     if isinstance(fact, Drift):
         return {"kind": "drift", "t": fact.t, "moved": fact.moved, "psi": fact.psi,

@@ -17,13 +17,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from edge_agent.alarms.remote import Remote
 from edge_agent.assets import Asset
-from edge_agent.board_health import BoardHealth, board_health
-from edge_agent.evidence import Evidence
-from edge_agent.mqtt import Publisher
-from edge_agent.outbox import Outbox
-from edge_agent.remote import Remote
-from edge_agent.session import BoardSession
+from edge_agent.boards.board_health import BoardHealth, board_health
+from edge_agent.boards.evidence import Evidence
+from edge_agent.boards.session import BoardSession
+from edge_agent.broker.outbox import Outbox
+from edge_agent.broker.publisher import Publisher
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MACHINE_ID = Path("/etc/machine-id")

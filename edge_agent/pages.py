@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from edge_agent.bundle import Bundle
-from edge_agent.manifest import Manifest, SmoothFrontEnd, SpectralFrontEnd
+from edge_agent.bundles.bundle import Bundle
+from edge_agent.bundles.manifest import Manifest, SmoothFrontEnd, SpectralFrontEnd
 
 EVENTS_SHOWN = 40
 NAMES_SHOWN = 3

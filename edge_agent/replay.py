@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_agent.assets import build_pipeline
-from edge_agent.bundle import Bundle
-from edge_agent.pipeline import Fact
+from edge_agent.bundles.bundle import Bundle
+from edge_agent.judging.pipeline import Fact
 from firmware_bridge.link import Identified
 from firmware_bridge.recording import Playback
 from firmware_bridge.samples import Samples

@@ -15,29 +15,29 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 
-from edge_agent.announcements import KEY, Announcements
-from edge_agent.asset_state import Now
+from edge_agent.alarms.asset_state import Now
+from edge_agent.alarms.operators import Operators
+from edge_agent.alarms.panel import Desk
+from edge_agent.alarms.remote import Remote
+from edge_agent.alarms.reports import Reports
 from edge_agent.assets import load_assets, site_of
+from edge_agent.boards.evidence import Evidence
+from edge_agent.boards.evidence.keeping import FOLDER
+from edge_agent.boards.ports import Closed, PortEvent, Ports
+from edge_agent.boards.recorder import Recorder
+from edge_agent.boards.session import BoardSession, SamplesObserver
+from edge_agent.broker.announcements import KEY, Announcements
+from edge_agent.broker.incoming import Incoming
+from edge_agent.broker.messages import Message, Messages, Run
+from edge_agent.broker.outbox import Outbox
+from edge_agent.broker.publisher import Identity, Publisher
+from edge_agent.broker.store import Limits, Note
 from edge_agent.config import Config
-from edge_agent.evidence import Evidence
-from edge_agent.evidence.keeping import FOLDER
 from edge_agent.health import HealthMeter, boot_id, info, machine_id8, software_version
-from edge_agent.incoming import Incoming
 from edge_agent.journal import Journal
-from edge_agent.messages import Message, Messages, Run
-from edge_agent.mqtt import Identity, Publisher
+from edge_agent.judging.pipeline import Fact
 from edge_agent.notify import Notify
-from edge_agent.operators import Operators
-from edge_agent.outbox import Outbox
-from edge_agent.panel import Desk
-from edge_agent.pipeline import Fact
-from edge_agent.ports import Closed, PortEvent, Ports
-from edge_agent.recorder import Recorder
 from edge_agent.reload import applied, changes, sentence
-from edge_agent.remote import Remote
-from edge_agent.reports import Reports
-from edge_agent.session import BoardSession, SamplesObserver
-from edge_agent.store import Limits, Note
 from firmware_bridge.link import Link
 
 EXIT_OK, EXIT_IO = 0, 74

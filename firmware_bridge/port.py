@@ -3,7 +3,7 @@ pyserial.
 
 In: a path and a baud rate. Out: an open device; `Port` reads it in chunks, for the command line.
 Never: shares the device, reads byte by byte, decodes. The gateway has its own loop over many
-devices, which reopens them (edge_agent.ports).
+devices, which reopens them (edge_agent.boards.ports).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from edge_agent.bundle import MANIFEST_NAME, read_bundle
+from edge_agent.bundles.bundle import MANIFEST_NAME, read_bundle
 
 
 def changed(bundle: Path, path: Path, **fields: Any) -> Path:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.evidence import Evidence
-from edge_agent.evidence.case import DOCUMENT
+from edge_agent.boards.evidence import Evidence
+from edge_agent.boards.evidence.case import DOCUMENT
 from firmware_bridge.board import SimulatedBoard
 from firmware_bridge.link import Identified, Link
 from firmware_bridge.samples import Samples

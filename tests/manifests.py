@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_agent.manifest import (
+from edge_agent.bundles.manifest import (
     AlarmSpec,
     FileEntry,
     FrontEndSpec,
@@ -16,7 +16,7 @@ from edge_agent.manifest import (
     SpectralFrontEnd,
     WindowSpec,
 )
-from edge_agent.threshold_spec import ThresholdSpec
+from edge_agent.judging.threshold_spec import ThresholdSpec
 
 ACCELEROMETER = Sensor(channels=("x", "y", "z"), unit="g", rate_hz=3200.0)
 

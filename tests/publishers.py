@@ -16,14 +16,14 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge_agent.boards.ports import Ports
+from edge_agent.broker.incoming import Incoming
+from edge_agent.broker.messages import Message
+from edge_agent.broker.outbox import Outbox
+from edge_agent.broker.publisher import Identity, Publisher
+from edge_agent.broker.store import Note
 from edge_agent.config import MqttSettings
-from edge_agent.incoming import Incoming
 from edge_agent.journal import Journal
-from edge_agent.messages import Message
-from edge_agent.mqtt import Identity, Publisher
-from edge_agent.outbox import Outbox
-from edge_agent.ports import Ports
-from edge_agent.store import Note
 
 SECONDS = 20.0
 

@@ -11,7 +11,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_agent.messages import Message
+from edge_agent.broker.messages import Message
 
 SECONDS = 30.0
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from paho.mqtt.client import MQTTMessage
 
-from edge_agent.messages import Message
+from edge_agent.broker.messages import Message
 from tests.subscriber import Subscriber
 
 # Go spells a time layout with one moment of 2006; this is RFC 3339.

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from edge_agent.alarms.remote import COMMANDS, Command, Remote
+from edge_agent.broker.messages import Message
 from edge_agent.config import MqttSettings, load_config
-from edge_agent.messages import Message
-from edge_agent.remote import COMMANDS, Command, Remote
 from tests.conftest import ROOT, Mosquitto
 from tests.publishers import Agent, client
 

@@ -20,10 +20,10 @@ from converter.benchmark import battery
 from converter.benchmark.case import as_recording, sensor
 from converter.dataset import cut, draft_manifest
 from edge_agent.assets import build_pipeline
-from edge_agent.bundle import Bundle, read_bundle
-from edge_agent.manifest import Manifest, NormalError, Scaler, SmoothFrontEnd, WindowSpec
-from edge_agent.pipeline import Pipeline
-from edge_agent.threshold import commission
+from edge_agent.bundles.bundle import Bundle, read_bundle
+from edge_agent.bundles.manifest import Manifest, NormalError, Scaler, SmoothFrontEnd, WindowSpec
+from edge_agent.judging.pipeline import Pipeline
+from edge_agent.judging.threshold import commission
 from firmware_bridge.samples import Samples
 from firmware_bridge.signals import (
     USUAL_CHANNEL,

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.alarm import Alarm, AlarmState
-from edge_agent.annunciator import Annunciator, AnnunciatorState, Policy, Told
-from edge_agent.asset_state import AssetState, Now, dump_state, load_state
-from edge_agent.explain import NO_REASON
-from edge_agent.manifest import AlarmSpec
-from edge_agent.pipeline import AlarmEvent, PipelineState
+from edge_agent.alarms.annunciator import Annunciator, AnnunciatorState, Policy, Told
+from edge_agent.alarms.asset_state import AssetState, Now, dump_state, load_state
+from edge_agent.bundles.manifest import AlarmSpec
+from edge_agent.judging.alarm import Alarm, AlarmState
+from edge_agent.judging.explain import NO_REASON
+from edge_agent.judging.pipeline import AlarmEvent, PipelineState
 
 SPEC = AlarmSpec(on_delay_windows=4, off_delay_windows=8)
 FREE = Policy(re_alarm_seconds=0.0, begins_an_hour=0)

@@ -15,9 +15,9 @@ from converter.benchmark.nuisance import ALARM, pump
 from converter.benchmark.on_duty import SEEN_AFTER_SECONDS, on_duty
 from converter.benchmark.thresholds import RULES
 from converter.benchmark.trace import Trace
-from edge_agent.annunciator import Annunciator, Policy
-from edge_agent.manifest import AlarmSpec
-from edge_agent.pipeline import AlarmEvent, Judgement, Pipeline
+from edge_agent.alarms.annunciator import Annunciator, Policy
+from edge_agent.bundles.manifest import AlarmSpec
+from edge_agent.judging.pipeline import AlarmEvent, Judgement, Pipeline
 from firmware_bridge.samples import Samples
 from tests.manifests import raw_manifest
 from tests.test_benchmark_slow import pump as pump_table

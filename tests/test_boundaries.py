@@ -37,7 +37,7 @@ def test_commands_that_need_no_training_do_not_load_it() -> None:
 
 
 def test_the_core_needs_nothing_but_numpy_and_pydantic() -> None:
-    loaded = loaded_by("import edge_agent.pipeline")
+    loaded = loaded_by("import edge_agent.judging.pipeline")
     assert not loaded & {"serial", "paho", "ai_edge_litert", "tflite_runtime", "sqlite3", "rich"}
 
 
@@ -58,15 +58,15 @@ def importers(library: str) -> set[str]:
 @pytest.mark.parametrize(
     ("library", "files"),
     [
-        ("paho", {"edge_agent/mqtt_session.py"}),
-        ("sqlite3", {"edge_agent/outbox.py", "edge_agent/store.py"}),
+        ("paho", {"edge_agent/broker/session.py"}),
+        ("sqlite3", {"edge_agent/broker/outbox.py", "edge_agent/broker/store.py"}),
         ("serial", {"firmware_bridge/port.py"}),
         # The converter strips files with the schema that comes with the runtime.
-        ("ai_edge_litert", {"edge_agent/interpreter.py", "converter/tflite_file.py"}),
-        ("cryptography", {"edge_agent/signature.py"}),
+        ("ai_edge_litert", {"edge_agent/bundles/interpreter.py", "converter/tflite_file.py"}),
+        ("cryptography", {"edge_agent/bundles/signature.py"}),
         ("amqtt", {"edge_agent/demo/broker.py"}),
         ("pandas", {"converter/tables.py"}),
-        ("PIL", {"edge_agent/canvas.py"}),
+        ("PIL", {"edge_agent/picture/canvas.py"}),
     ],
 )
 def test_one_file_a_foreign_library(library: str, files: set[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.bundle import (
+from edge_agent.bundles.bundle import (
     MANIFEST_NAME,
     MAX_BUNDLE_BYTES,
     MODEL_NAME,
@@ -20,8 +20,8 @@ from edge_agent.bundle import (
     BundleError,
     read_bundle,
 )
-from edge_agent.manifest import Manifest
-from edge_agent.signature import is_signed_by, new_key, sign
+from edge_agent.bundles.manifest import Manifest
+from edge_agent.bundles.signature import is_signed_by, new_key, sign
 from tests.programs import COMPASS, VIBRATION
 
 Members = dict[str, bytes]

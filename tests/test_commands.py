@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.bundle import read_bundle
+from edge_agent.bundles.bundle import read_bundle
 from firmware_bridge.recording import Playback
 from firmware_bridge.samples import Samples
 from tests import programs

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_agent.bundles.manifest import AlarmSpec
 from edge_agent.config import Config, ConfigError, load_config, read_password
 from edge_agent.config.toml_lines import TomlLines
-from edge_agent.manifest import AlarmSpec
 from tests.conftest import ROOT
 from tests.programs import run
 

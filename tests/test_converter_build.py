@@ -24,10 +24,10 @@ from converter.labels import labels_document, labels_path
 from converter.models.training import TrainSettings
 from converter.transfer import read_weights
 from edge_agent.assets import build_pipeline
-from edge_agent.bundle import BundleError, read_bundle
-from edge_agent.frozen import Frozen
-from edge_agent.manifest import Manifest, SmoothFrontEnd, SpectralFrontEnd, WindowSpec
-from edge_agent.pipeline import Judgement
+from edge_agent.bundles.bundle import BundleError, read_bundle
+from edge_agent.bundles.frozen import Frozen
+from edge_agent.bundles.manifest import Manifest, SmoothFrontEnd, SpectralFrontEnd, WindowSpec
+from edge_agent.judging.pipeline import Judgement
 from firmware_bridge.sampler import sampled
 from firmware_bridge.signals import Fault
 from firmware_bridge.simulator import machine_sources

@@ -29,7 +29,7 @@ from converter.importing import ImportSettings, import_table
 from converter.labels import labels_document, read_labels
 from converter.recordings import Recording, parse_recording
 from converter.tables import Table
-from edge_agent.manifest import Manifest, RawFrontEnd, SmoothFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import Manifest, RawFrontEnd, SmoothFrontEnd, WindowSpec
 
 
 def recording(rows: int, gap_at: int | None = None, faulty: slice | None = None) -> Recording:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.config import load_config
-from edge_agent.pipeline import AlarmEvent, Fact, Judgement
+from edge_agent.judging.pipeline import AlarmEvent, Fact, Judgement
 from edge_agent.service import Service
 from tests.conftest import Mosquitto
 from tests.programs import board, mosquitto_sub, replay, run

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.discovery import Origin, discovery, discovery_topic
+from edge_agent.broker.discovery import Origin, discovery, discovery_topic
 
 GATEWAY = Origin("hall-1", "otolith/hall-1", "homeassistant", "1.2.3", 1.0, 60.0)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.findings import (
+from edge_agent.checkup.findings import (
     Finding,
     PortFacts,
     StreamFacts,

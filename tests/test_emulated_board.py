@@ -14,7 +14,7 @@ import pytest
 import serial
 
 from edge_agent.config import load_config
-from edge_agent.pipeline import Fact
+from edge_agent.judging.pipeline import Fact
 from edge_agent.service import Service
 from firmware_bridge.clock import BoardClock
 from firmware_bridge.codec import Decoder, encode

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.pipeline import Fact, Judgement
+from edge_agent.judging.pipeline import Fact, Judgement
 from firmware_bridge.recording import identify_frames, record
 from firmware_bridge.signals import ACCEL, board_document
 from tests.conftest import Mosquitto

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.evidence import Case, Evidence, Tail
-from edge_agent.evidence.case import DOCUMENT, PARTIAL, RECORDING
-from edge_agent.evidence.shelf import Shelf
-from edge_agent.evidence.tail import LIMIT_BYTES, LIMIT_SECONDS
-from edge_agent.evidence.writer import MAX_WAITING_BYTES, Order, Writer
+from edge_agent.boards.evidence import Case, Evidence, Tail
+from edge_agent.boards.evidence.case import DOCUMENT, PARTIAL, RECORDING
+from edge_agent.boards.evidence.shelf import Shelf
+from edge_agent.boards.evidence.tail import LIMIT_BYTES, LIMIT_SECONDS
+from edge_agent.boards.evidence.writer import MAX_WAITING_BYTES, Order, Writer
 from firmware_bridge.recording import Playback, identify_frames
 from firmware_bridge.samples import Samples
 from firmware_bridge.signals import ACCEL, MAG, board_document
@@ -370,7 +370,7 @@ def test_a_disk_that_is_too_slow_ends_recordings(tmp_path: Path) -> None:
 CHILD = """
 import sys, time
 from pathlib import Path
-from edge_agent.evidence import Evidence
+from edge_agent.boards.evidence import Evidence
 from firmware_bridge.link import Identified
 from firmware_bridge.recording import Playback, identify_frames
 wire = Path(sys.argv[2]).read_bytes()

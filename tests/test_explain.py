@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from edge_agent.explain import explain
-from edge_agent.front_end import make_front_end
-from edge_agent.manifest import NormalError, Scaler, Sensor, SpectralFrontEnd
-from edge_agent.scoring import Score, Scorer
+from edge_agent.bundles.manifest import NormalError, Scaler, Sensor, SpectralFrontEnd
+from edge_agent.judging.explain import explain
+from edge_agent.judging.front_end import make_front_end
+from edge_agent.judging.scoring import Score, Scorer
 
 CHANNELS = ("flow", "heat", "current", "speed", "left", "right", "front", "back")
 COUNT = len(CHANNELS)

@@ -26,11 +26,17 @@ from converter.models.training import Trained, TrainSettings, train
 from converter.quantize import Converted, convert, representative_rows
 from converter.tflite_file import int8_objections, operations
 from edge_agent.assets import build_pipeline
-from edge_agent.bundle import read_bundle
-from edge_agent.interpreter import Interpreter, ModelError
-from edge_agent.manifest import ModelSpec, RawFrontEnd, SmoothFrontEnd, SpectralFrontEnd, WindowSpec
-from edge_agent.model import model_of
-from edge_agent.pipeline import Judgement
+from edge_agent.bundles.bundle import read_bundle
+from edge_agent.bundles.interpreter import Interpreter, ModelError
+from edge_agent.bundles.manifest import (
+    ModelSpec,
+    RawFrontEnd,
+    SmoothFrontEnd,
+    SpectralFrontEnd,
+    WindowSpec,
+)
+from edge_agent.bundles.model import model_of
+from edge_agent.judging.pipeline import Judgement
 from firmware_bridge.sampler import sampled
 from firmware_bridge.simulator import machine_sources
 from tests.programs import run

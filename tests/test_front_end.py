@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.front_end import EXTRA_FEATURES, Smooth, Spectral, make_front_end
-from edge_agent.manifest import RawFrontEnd, Sensor, SmoothFrontEnd, SpectralFrontEnd
+from edge_agent.bundles.manifest import RawFrontEnd, Sensor, SmoothFrontEnd, SpectralFrontEnd
+from edge_agent.judging.front_end import EXTRA_FEATURES, Smooth, Spectral, make_front_end
 from tests.manifests import ACCELEROMETER
 
 SPEC = SpectralFrontEnd(segment_length=64, segment_hop=32, segments=5, bands=6, high_hz=1600)

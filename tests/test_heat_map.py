@@ -15,15 +15,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from edge_agent.bundle import read_bundle
-from edge_agent.canvas import BRIGHT, DIM, HEATS, INKS, fit, plain, text_width
-from edge_agent.explanation import MAX_PAYLOAD_BYTES, explanation
-from edge_agent.front_end import FrontEnd, make_front_end
-from edge_agent.heat_map import MAX_ROWS, ROW_PIXELS, ROWS_TOP, WIDTH, Caption, heat_map
-from edge_agent.manifest import NormalError, Scaler, Sensor
-from edge_agent.model import model_of
-from edge_agent.scoring import Score, Scorer
-from edge_agent.surprise import MAX_COLUMNS, WORST_CELL, Surprise, surprise
+from edge_agent.bundles.bundle import read_bundle
+from edge_agent.bundles.manifest import NormalError, Scaler, Sensor
+from edge_agent.bundles.model import model_of
+from edge_agent.judging.front_end import FrontEnd, make_front_end
+from edge_agent.judging.scoring import Score, Scorer
+from edge_agent.picture.canvas import BRIGHT, DIM, HEATS, INKS, fit, plain, text_width
+from edge_agent.picture.explanation import MAX_PAYLOAD_BYTES, explanation
+from edge_agent.picture.heat_map import MAX_ROWS, ROW_PIXELS, ROWS_TOP, WIDTH, Caption, heat_map
+from edge_agent.picture.surprise import MAX_COLUMNS, WORST_CELL, Surprise, surprise
 from firmware_bridge.signals import (
     ACCEL,
     MAG,
@@ -198,7 +198,7 @@ def test_the_same_alarm_gives_the_same_small_file_that_knows_its_event(bearing: 
 
 
 def test_nothing_is_loaded_before_the_first_picture() -> None:
-    assert "PIL" not in loaded_by("import edge_agent.explanation")
+    assert "PIL" not in loaded_by("import edge_agent.picture.explanation")
 
 
 def test_time_is_pooled_from_the_end_of_the_window() -> None:

@@ -17,9 +17,9 @@ import jsonschema
 import pytest
 import yaml
 
+from edge_agent.alarms.remote_requests import COMMANDS
+from edge_agent.broker.contract import channels, documents
 from edge_agent.config import load_config
-from edge_agent.contract import channels, documents
-from edge_agent.remote_requests import COMMANDS
 from tests import programs
 from tests.conftest import ROOT, Mosquitto
 from tests.influx import Influx, influxd

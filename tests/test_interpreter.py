@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.bundle import read_bundle
-from edge_agent.interpreter import Interpreter, ModelError
+from edge_agent.bundles.bundle import read_bundle
+from edge_agent.bundles.interpreter import Interpreter, ModelError
 from tests.programs import COMPASS, VIBRATION
 
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from edge_agent.config import load_config
-from edge_agent.pipeline import AlarmEvent, Fact, Gap, Judgement
+from edge_agent.judging.pipeline import AlarmEvent, Fact, Gap, Judgement
 from edge_agent.service import Service
 from firmware_bridge.link import State
 from firmware_bridge.samples import Samples

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.manifest import MemorySpec, ModelSpec
-from edge_agent.memory import Memory, MemoryModel, read_array, read_memory
-from edge_agent.model import ModelError, model_of
+from edge_agent.bundles.manifest import MemorySpec, ModelSpec
+from edge_agent.bundles.memory import Memory, MemoryModel, read_array, read_memory
+from edge_agent.bundles.model import ModelError, model_of
 
 SLOTS, DIM, HIDDEN, FEATURES, STEPS = 7, 4, 6, 3, 5
 RNG = np.random.default_rng(5)

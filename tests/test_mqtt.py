@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.broker.messages import Message
 from edge_agent.config import MqttSettings
-from edge_agent.messages import Message
 from tests.conftest import Mosquitto, free_port
 from tests.publishers import Agent
 from tests.subscriber import Subscriber
@@ -153,7 +153,7 @@ def test_a_refused_connection_is_not_called_connected(tmp_path: Path, mosquitto:
 def test_a_broker_that_says_nothing_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.mqtt_retry.GREETING_SECONDS", 0.3)
+    monkeypatch.setattr("edge_agent.broker.retry.GREETING_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         agent = Agent(tmp_path / "state", MqttSettings(port=mute.getsockname()[1]))
         agent.until(lambda: "does not answer" in agent.log.getvalue())

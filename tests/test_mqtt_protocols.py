@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 import pytest
 
+from edge_agent.broker.incoming import Incoming
+from edge_agent.broker.messages import Message
+from edge_agent.broker.outbox import Outbox
+from edge_agent.broker.session import MAX_RECEIVED, SESSION_TAKEN_OVER, Identity, Session
+from edge_agent.broker.store import Note
+from edge_agent.broker.trial import try_broker
 from edge_agent.config import MqttSettings
 from edge_agent.demo.broker import EmbeddedBroker
-from edge_agent.incoming import Incoming
-from edge_agent.messages import Message
-from edge_agent.mqtt_session import MAX_RECEIVED, SESSION_TAKEN_OVER, Identity, Session
-from edge_agent.mqtt_trial import try_broker
-from edge_agent.outbox import Outbox
-from edge_agent.store import Note
 from tests.conftest import Mosquitto
 from tests.publishers import Agent, client
 from tests.scripted_broker import ACCEPTED, REFUSED_NEW, REFUSED_OLD, ScriptedBroker
@@ -33,7 +33,7 @@ HOUR = 3600.0
 @pytest.fixture
 def no_second_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits before the next try waits longer than the test."""
-    monkeypatch.setattr("edge_agent.mqtt_retry.FIRST_WAIT_SECONDS", HOUR)
+    monkeypatch.setattr("edge_agent.broker.retry.FIRST_WAIT_SECONDS", HOUR)
 
 
 def test_mosquitto_is_spoken_to_in_5_and_told_what_it_carries(
@@ -83,7 +83,7 @@ def test_amqtt_knows_only_3_1_1_and_gets_it_without_a_wait(tmp_path: Path) -> No
 def test_a_broker_that_does_not_take_5_is_remembered(
     tmp_path: Path, refusal: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.mqtt_retry.FIRST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("edge_agent.broker.retry.FIRST_WAIT_SECONDS", 0.1)
     with ScriptedBroker(lambda level: refusal if level == 5 else ACCEPTED[4]) as broker:
         agent = Agent(tmp_path, MqttSettings(port=broker.port))
         agent.until(lambda: agent.publisher.connected)
@@ -99,7 +99,7 @@ def test_a_broker_that_does_not_take_5_is_remembered(
 def test_a_broker_that_takes_neither_is_tried_with_both_again_and_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.mqtt_retry.FIRST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("edge_agent.broker.retry.FIRST_WAIT_SECONDS", 0.05)
     with ScriptedBroker(lambda _level: None) as broker:
         agent = Agent(tmp_path, MqttSettings(port=broker.port))
         agent.until(lambda: len(broker.levels) >= 6)
@@ -113,7 +113,7 @@ def test_a_broker_that_takes_neither_is_tried_with_both_again_and_told_once(
 def test_a_chosen_protocol_is_the_only_one(
     tmp_path: Path, protocol: Protocol, level: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.mqtt_retry.FIRST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("edge_agent.broker.retry.FIRST_WAIT_SECONDS", 0.05)
     with ScriptedBroker(lambda _level: REFUSED_OLD) as broker:
         settings = MqttSettings(port=broker.port, protocol=protocol)
         agent = Agent(tmp_path, settings)
@@ -228,7 +228,7 @@ def test_the_limit_is_exact(tmp_path: Path, mosquitto_with: Callable[[str], Mosq
 def test_what_the_broker_does_not_take_is_kept_until_it_does(
     tmp_path: Path, mosquitto_with: Callable[[str], Mosquitto], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.mqtt.REFUSED_SECONDS", 0.5)
+    monkeypatch.setattr("edge_agent.broker.publisher.REFUSED_SECONDS", 0.5)
     rights = tmp_path / "rights"
     rights.write_text("topic read gw/#\ntopic write gw/status\n")
     rights.chmod(0o600)
@@ -259,7 +259,7 @@ def test_what_the_broker_does_not_take_is_kept_until_it_does(
 def test_commands_come_as_soon_as_we_say_that_we_are_online(
     tmp_path: Path, mosquitto: Mosquitto, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.mqtt_retry.FIRST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("edge_agent.broker.retry.FIRST_WAIT_SECONDS", 0.1)
     settings = MqttSettings(port=mosquitto.port, protocol=protocol)
     with client(mosquitto.port, topic="gw/status") as operator:
         assert operator.publish("gw/cmd/old", b"{}", retain=True) == ""

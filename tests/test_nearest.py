@@ -16,11 +16,11 @@ from converter.models import ModelSettings
 from converter.models.memory import MemorySettings
 from converter.models.training import TrainSettings, train
 from converter.quantize import convert
-from edge_agent.interpreter import Interpreter
-from edge_agent.manifest import MemorySpec
-from edge_agent.memory import Memory, MemoryModel, exact_nearest, unit
-from edge_agent.model import model_of
-from edge_agent.nearest import nearest
+from edge_agent.bundles.interpreter import Interpreter
+from edge_agent.bundles.manifest import MemorySpec
+from edge_agent.bundles.memory import Memory, MemoryModel, exact_nearest, unit
+from edge_agent.bundles.model import model_of
+from edge_agent.bundles.nearest import nearest
 from tests.test_memory import DIM, FEATURES, SLOTS, parts, slowly, spec
 from tests.test_models import waves
 

@@ -17,7 +17,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from edge_agent.contract import channels, documents
+from edge_agent.broker.contract import channels, documents
 from edge_agent.demo.broker import EmbeddedBroker
 from tests import programs
 from tests.conftest import ROOT, Mosquitto

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge_agent.messages import Message
-from edge_agent.outbox import FILE_NAME, Outbox
-from edge_agent.store import Limits, Store
+from edge_agent.broker.messages import Message
+from edge_agent.broker.outbox import FILE_NAME, Outbox
+from edge_agent.broker.store import Limits, Store
 from tests.conftest import ROOT
 
 
@@ -172,8 +172,8 @@ def test_while_the_disk_refuses_messages_wait_in_memory(tmp_path: Path) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from edge_agent.messages import Message
-from edge_agent.outbox import Outbox
+from edge_agent.broker.messages import Message
+from edge_agent.broker.outbox import Outbox
 outbox = Outbox(Path(sys.argv[1]))
 number = int(sys.argv[2])
 while True:

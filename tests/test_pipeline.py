@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.alarm import Alarm, severity_of
-from edge_agent.manifest import AlarmSpec, NormalError, Scaler, SmoothFrontEnd
-from edge_agent.pipeline import AlarmEvent, Gap, Judgement, Pipeline
-from edge_agent.scoring import Scorer
-from edge_agent.threshold import commission
+from edge_agent.bundles.manifest import AlarmSpec, NormalError, Scaler, SmoothFrontEnd
+from edge_agent.judging.alarm import Alarm, severity_of
+from edge_agent.judging.pipeline import AlarmEvent, Gap, Judgement, Pipeline
+from edge_agent.judging.scoring import Scorer
+from edge_agent.judging.threshold import commission
 from firmware_bridge.samples import Samples
 from tests.manifests import raw_manifest, spectral_manifest
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.boards.ports import Closed, Opened, PortEvent, Ports
 from edge_agent.config import BoardSettings
-from edge_agent.ports import Closed, Opened, PortEvent, Ports
 from firmware_bridge.simulator import PseudoTerminal
 
 Events = list[tuple[str, PortEvent]]

@@ -16,7 +16,7 @@ from converter.models import ModelSettings
 from converter.models.training import Trained, TrainSettings, train
 from converter.quantize import Converted, convert, representative_rows
 from converter.tflite_file import int8_objections, operations
-from edge_agent.interpreter import Interpreter
+from edge_agent.bundles.interpreter import Interpreter
 from tests.test_models import dense_by_hand, plane, waves
 
 DENSE = ModelSettings("dense", 1, 6, (64, 32, 64), "relu")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_agent.boards.recorder import SUFFIX, Recorder, make_room
 from edge_agent.config import RecorderSettings
-from edge_agent.recorder import SUFFIX, Recorder, make_room
 from firmware_bridge.recording import Playback, record
 from firmware_bridge.samples import Samples
 from firmware_bridge.schema import StreamSchema, parse_schema, write_schema

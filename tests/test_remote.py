@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.incoming import Incoming
-from edge_agent.remote import COMMANDS, Answer, Command, Remote, Reply
-from edge_agent.remote_requests import Ack, Feedback, Freeze, Snooze
+from edge_agent.alarms.remote import COMMANDS, Answer, Command, Remote, Reply
+from edge_agent.alarms.remote_requests import Ack, Feedback, Freeze, Snooze
+from edge_agent.broker.incoming import Incoming
 
 BASE = "otolith/hall-1"
 GOOD: list[tuple[str, dict[str, Any]]] = [

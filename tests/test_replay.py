@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.bundle import read_bundle
-from edge_agent.pipeline import AlarmEvent, Fact, Gap, Judgement
+from edge_agent.bundles.bundle import read_bundle
+from edge_agent.judging.pipeline import AlarmEvent, Fact, Gap, Judgement
 from edge_agent.replay import Replay, ReplayError
 from firmware_bridge.recording import Playback
 from firmware_bridge.samples import Samples

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.ring import Ring
-from edge_agent.window import Window, Windows
+from edge_agent.judging.ring import Ring
+from edge_agent.judging.window import Window, Windows
 
 
 def rows(first: int, count: int, channels: int = 2) -> np.ndarray:

@@ -23,8 +23,8 @@ from converter.models.rounding import learn_rounding, round_input, rounding_obje
 from converter.models.training import Trained, TrainSettings, train
 from converter.quantize import Converted, convert
 from converter.verdict import verdict
-from edge_agent.interpreter import Interpreter
-from edge_agent.manifest import SmoothFrontEnd, WindowSpec
+from edge_agent.bundles.interpreter import Interpreter
+from edge_agent.bundles.manifest import SmoothFrontEnd, WindowSpec
 from tests.test_families import NETWORKS, made
 from tests.test_models import waves
 

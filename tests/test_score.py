@@ -8,10 +8,10 @@ import pytest
 from converter.dataset import NORMAL, WindowSet
 from converter.evaluate import Scores
 from converter.fidelity import rate
-from edge_agent.manifest import NormalError, Scaler, ScoreMethod
-from edge_agent.scoring import Scorer
-from edge_agent.threshold import commission
-from edge_agent.threshold_spec import ThresholdSpec
+from edge_agent.bundles.manifest import NormalError, Scaler, ScoreMethod
+from edge_agent.judging.scoring import Scorer
+from edge_agent.judging.threshold import commission
+from edge_agent.judging.threshold_spec import ThresholdSpec
 
 STEPS, FEATURES = 4, 3
 SPREAD = np.array([4.0, 1.5, 1.2])

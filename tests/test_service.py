@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_agent.broker.outbox import FILE_NAME
+from edge_agent.broker.store import Limits, Store
 from edge_agent.config import Config, load_config
-from edge_agent.outbox import FILE_NAME
-from edge_agent.pipeline import Fact, Gap, Judgement, Pipeline
+from edge_agent.judging.pipeline import Fact, Gap, Judgement, Pipeline
 from edge_agent.service import Service
-from edge_agent.store import Limits, Store
 from tests import programs
 from tests.bundles import changed
 from tests.conftest import ROOT, Mosquitto

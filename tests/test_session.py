@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from edge_agent.assets import Asset
+from edge_agent.boards.session import FILL_BYTES, BoardSession
 from edge_agent.config import AssetSettings
 from edge_agent.journal import Journal
-from edge_agent.pipeline import Fact, Gap, Judgement
-from edge_agent.session import FILL_BYTES, BoardSession
+from edge_agent.judging.pipeline import Fact, Gap, Judgement
 from firmware_bridge.board import SimulatedBoard
 from firmware_bridge.link import Link
 from firmware_bridge.signals import ACCEL, MAG, board_document, make_machine

@@ -6,12 +6,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_agent.drift import MEMORY_WINDOWS, Drift, DriftCheck
-from edge_agent.limits import ISO_20816_MM_S, LimitSpec
-from edge_agent.manifest import AlarmSpec, Manifest
-from edge_agent.pipeline import AlarmEvent, Judgement, Pipeline, Site
-from edge_agent.quiet import QuietSpec
-from edge_agent.threshold import commission
+from edge_agent.bundles.manifest import AlarmSpec, Manifest
+from edge_agent.judging.drift import MEMORY_WINDOWS, Drift, DriftCheck
+from edge_agent.judging.limits import ISO_20816_MM_S, LimitSpec
+from edge_agent.judging.pipeline import AlarmEvent, Judgement, Pipeline, Site
+from edge_agent.judging.quiet import QuietSpec
+from edge_agent.judging.threshold import commission
 from firmware_bridge.samples import Samples
 from tests.manifests import raw_manifest, spectral_manifest
 

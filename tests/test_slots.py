@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from converter.evaluate import auc
-from edge_agent.manifest import MemorySpec
-from edge_agent.memory import Decoder, MemoryModel, shares_of, unit
-from edge_agent.model import model_of
-from edge_agent.slot_tuning import Reading, gradient_of, tuned
-from edge_agent.slots import chosen, fill, least_used, members_of, refresh
+from edge_agent.bundles.manifest import MemorySpec
+from edge_agent.bundles.memory import Decoder, MemoryModel, shares_of, unit
+from edge_agent.bundles.model import model_of
+from edge_agent.bundles.slot_tuning import Reading, gradient_of, tuned
+from edge_agent.bundles.slots import chosen, fill, least_used, members_of, refresh
 from tests.test_families import made
 from tests.test_models import waves
 

@@ -15,7 +15,7 @@ from converter.dataset import cut, draft_manifest
 from converter.errors import UsageError
 from converter.fidelity import Limits
 from converter.models.training import TrainSettings
-from edge_agent.manifest import (
+from edge_agent.bundles.manifest import (
     AlarmSpec,
     Manifest,
     RawFrontEnd,
@@ -23,8 +23,8 @@ from edge_agent.manifest import (
     SpectralFrontEnd,
     WindowSpec,
 )
-from edge_agent.pipeline import AlarmEvent, Judgement, Model, Pipeline
-from edge_agent.threshold import (
+from edge_agent.judging.pipeline import AlarmEvent, Judgement, Model, Pipeline
+from edge_agent.judging.threshold import (
     LEAST_BIN_WINDOWS,
     SpeedEdges,
     Speeds,
@@ -32,7 +32,7 @@ from edge_agent.threshold import (
     commission,
     speed_edges,
 )
-from edge_agent.threshold_spec import SpeedBin, ThresholdSpec
+from edge_agent.judging.threshold_spec import SpeedBin, ThresholdSpec
 from firmware_bridge.samples import Samples
 from tests.manifests import raw_manifest
 

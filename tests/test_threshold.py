@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from edge_agent.threshold import Threshold, commission, peak
-from edge_agent.threshold_spec import ThresholdSpec
+from edge_agent.judging.threshold import Threshold, commission, peak
+from edge_agent.judging.threshold_spec import ThresholdSpec
 
 METHODS = ("conformal", "spot")
 

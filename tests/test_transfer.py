@@ -18,7 +18,7 @@ from converter.errors import ConverterError, UsageError
 from converter.fidelity import Limits
 from converter.models.training import TrainSettings
 from converter.transfer import FloatModel, read_weights, weights_path, write_weights
-from edge_agent.manifest import SpectralFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import SpectralFrontEnd, WindowSpec
 from tests.conftest import ROOT
 from tests.programs import run
 from tests.test_models import dense_by_hand

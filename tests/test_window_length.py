@@ -10,7 +10,7 @@ from converter.importing import ImportSettings, import_table
 from converter.recordings import Recording, parse_recording
 from converter.tables import Table
 from converter.window_length import LONGEST, propose_length
-from edge_agent.manifest import RawFrontEnd, SmoothFrontEnd
+from edge_agent.bundles.manifest import RawFrontEnd, SmoothFrontEnd
 
 RATE_HZ = 100.0
 RNG = np.random.default_rng(2)

@@ -21,7 +21,7 @@ from converter.benchmark.report import Key, Report, Request, run_families, run_r
 from converter.benchmark.rivals import EWMA_Z, FOREST, LAG_T2Q, THREE_SIGMA
 from converter.benchmark.trace import Trace
 from converter.models.training import TrainSettings
-from edge_agent.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
 
 CHANNELS = ["load", "current", "temperature", "fan", "pressure", "vibration"]
 TRAIN_SECONDS, DAY_SECONDS = 8 * 3600, 86_400

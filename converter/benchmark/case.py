@@ -18,7 +18,7 @@ from converter.models.memory import MemorySettings
 from converter.models.training import TrainSettings
 from converter.quantize import HEADROOM
 from converter.recordings import Recording, parse_recording
-from edge_agent.manifest import AlarmSpec, FrontEndSpec, ScoreMethod, Sensor, WindowSpec
+from edge_agent.bundles.manifest import AlarmSpec, FrontEndSpec, ScoreMethod, Sensor, WindowSpec
 from firmware_bridge.recording import identify_frames, record
 from firmware_bridge.schema import MAX_CHANNELS, StreamSchema, write_schema
 

@@ -26,7 +26,7 @@ from converter.benchmark.vibration import Floats, data_files, in_noise, resample
 from converter.dataset import Shares
 from converter.errors import UsageError
 from converter.models.training import TrainSettings
-from edge_agent.manifest import AlarmSpec, SpectralFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import AlarmSpec, SpectralFrontEnd, WindowSpec
 
 RATE_HZ = 3200.0
 NOISE_DB = 0.0

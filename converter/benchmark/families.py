@@ -25,9 +25,9 @@ from converter.build import BuildSettings, Roles, build
 from converter.errors import ConverterError
 from converter.evaluate import Scores, spearman
 from converter.fidelity import Limits, Rated
-from edge_agent.manifest import Manifest
-from edge_agent.pipeline import Model
-from edge_agent.threshold import commission
+from edge_agent.bundles.manifest import Manifest
+from edge_agent.judging.pipeline import Model
+from edge_agent.judging.threshold import commission
 
 # Every result is wanted here, also that of an int8 model which `build` would refuse.
 NO_LIMITS = Limits(auc_loss=1.0, spearman=-1.0, agreement=0.0, size_ratio=100.0)
@@ -35,10 +35,11 @@ NO_LIMITS = Limits(auc_loss=1.0, spearman=-1.0, agreement=0.0, size_ratio=100.0)
 SOURCES = (
     "converter/benchmark/families.py", "converter/benchmark/trace.py", "converter/build.py",
     "converter/build_settings.py", "converter/dataset.py", "converter/quantize.py",
-    "converter/convert_child.py", "converter/models/*.py", "edge_agent/memory.py",
-    "edge_agent/model.py", "edge_agent/stepping.py", "edge_agent/pipeline.py",
-    "edge_agent/front_end.py", "edge_agent/scoring.py", "edge_agent/threshold.py",
-    "edge_agent/alarm.py", "edge_agent/window.py",
+    "converter/convert_child.py", "converter/models/*.py", "edge_agent/bundles/memory.py",
+    "edge_agent/bundles/model.py", "edge_agent/bundles/stepping.py",
+    "edge_agent/judging/pipeline.py", "edge_agent/judging/front_end.py",
+    "edge_agent/judging/scoring.py", "edge_agent/judging/threshold.py",
+    "edge_agent/judging/alarm.py", "edge_agent/judging/window.py",
 )  # fmt: skip
 
 

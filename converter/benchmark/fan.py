@@ -33,7 +33,7 @@ from converter.benchmark.vibration import band_edges, data_files, pooled
 from converter.dataset import Shares
 from converter.errors import UsageError
 from converter.models.training import TrainSettings
-from edge_agent.manifest import AlarmSpec, RawFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import AlarmSpec, RawFrontEnd, WindowSpec
 
 NAME = re.compile(r"(?P<size>[^_]+)_(?P<speed>[hmlo]+)_(?P<type>[^_]+)_(?P<room>[^_]+)(_\d+)?")
 BANDS = 48

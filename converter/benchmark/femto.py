@@ -28,7 +28,7 @@ from converter.benchmark.vibration import columns, data_files, decibels, moved_l
 from converter.dataset import Shares
 from converter.errors import UsageError
 from converter.models.training import TrainSettings
-from edge_agent.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
 
 AXES = ("h", "v")
 LEVELS = ("rms", "kurt", "crest")

@@ -30,7 +30,7 @@ from converter.benchmark.vibration import (
 from converter.dataset import Shares
 from converter.errors import UsageError
 from converter.models.training import TrainSettings
-from edge_agent.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
 
 STEP_HOURS = 1.0 / 6.0
 HEALTHY_SHARE = 0.25

@@ -46,7 +46,7 @@ from converter.benchmark.slow import (
 )
 from converter.errors import UsageError
 from converter.models.training import TrainSettings
-from edge_agent.manifest import AlarmSpec, RawFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import AlarmSpec, RawFrontEnd, WindowSpec
 
 # One value at a time: of a single channel a longer window mostly finds out that its level moved,
 # late. Not blind: 24 settings of a linear stand-in and 4 networks were compared by their score on

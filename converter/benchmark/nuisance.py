@@ -37,7 +37,7 @@ from converter.benchmark.slow import (
 )
 from converter.benchmark.thresholds import RULES
 from converter.errors import UsageError
-from edge_agent.manifest import AlarmSpec
+from edge_agent.bundles.manifest import AlarmSpec
 
 HOURS = 72
 # A quarter of this part sets the threshold; of SKAB's 9,405 rows that is the thousand without which

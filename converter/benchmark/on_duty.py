@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.benchmark.trace import Trace
-from edge_agent.alarm import Alarm
-from edge_agent.annunciator import Annunciator, Policy, Told
-from edge_agent.explain import NO_REASON
-from edge_agent.manifest import AlarmSpec
-from edge_agent.pipeline import AlarmEvent
-from edge_agent.threshold import Threshold
-from edge_agent.threshold_spec import ThresholdSpec
+from edge_agent.alarms.annunciator import Annunciator, Policy, Told
+from edge_agent.bundles.manifest import AlarmSpec
+from edge_agent.judging.alarm import Alarm
+from edge_agent.judging.explain import NO_REASON
+from edge_agent.judging.pipeline import AlarmEvent
+from edge_agent.judging.threshold import Threshold
+from edge_agent.judging.threshold_spec import ThresholdSpec
 
 # The operator comes round once an hour or so; until then nothing is learnt.
 SEEN_AFTER_SECONDS = (1800.0, 5400.0)

@@ -19,7 +19,7 @@ from converter.benchmark.families import Pair, run_family
 from converter.benchmark.rivals import Fitted, Rival
 from converter.benchmark.trace import Trace, run_alarm
 from converter.console import Silent, Steps
-from edge_agent.threshold import commission
+from edge_agent.judging.threshold import commission
 
 # Of a rival's training rows so many are kept back for its threshold, as a bundle keeps them.
 CALIBRATION_SHARE = 0.25

@@ -57,7 +57,7 @@ from converter.benchmark.slow import (
 from converter.dataset import Shares
 from converter.errors import UsageError
 from converter.models.training import TrainSettings
-from edge_agent.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
 
 TRAIN_ROWS = 400
 VUS_BUFFER_ROWS = 50

@@ -46,7 +46,7 @@ from converter.benchmark.slow import (
 from converter.benchmark.trace import Trace
 from converter.errors import UsageError
 from converter.models.training import TrainSettings
-from edge_agent.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
 
 # Minutes are noisy, so three make a mean; a load has its hours, so every channel counts by its
 # distance from its own slow mean of five; half an hour makes a window. Not blind: 37 settings of a

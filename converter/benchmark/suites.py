@@ -21,7 +21,7 @@ from converter.benchmark.slow import Flags, Floats, Measures, after, mean_measur
 from converter.benchmark.trace import Trace
 from converter.dataset import Shares
 from converter.errors import UsageError
-from edge_agent.manifest import WindowSpec
+from edge_agent.bundles.manifest import WindowSpec
 
 # Front ends, delays and factors are those of `skab` and `battery`. Only the window is longer: one
 # of two steps has no spectrum. An alarm waits for as many rows as there.

@@ -39,7 +39,7 @@ from converter.benchmark.slow import (
 from converter.dataset import Shares
 from converter.errors import UsageError
 from converter.models.training import TrainSettings
-from edge_agent.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import AlarmSpec, SmoothFrontEnd, WindowSpec
 
 NORMAL, NORMAL_TEST, FIRST_FAULTY_ROW = "d00", "d00_te", 160
 RATE_HZ = 1 / 180

@@ -23,8 +23,8 @@ from converter.benchmark.measures import Timeline, event_view, point_counts, sum
 from converter.benchmark.report import Key, Report, Request, run_families
 from converter.benchmark.slow import Flags, Floats, Measures, mean_measures, measured_row
 from converter.benchmark.trace import Trace, joined, run_alarm
-from edge_agent.threshold import Method, commission
-from edge_agent.threshold_spec import ThresholdSpec
+from edge_agent.judging.threshold import Method, commission
+from edge_agent.judging.threshold_spec import ThresholdSpec
 
 # Friction falls within half a day and stays where it is: three percent less current, half a degree
 # less heat, five percent less vibration. Its size was set by the scores, so that the 99.5 %

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.evaluate import Scores
-from edge_agent.alarm import Alarm
-from edge_agent.manifest import AlarmSpec, Manifest
-from edge_agent.pipeline import Judgement, Model, Pipeline
-from edge_agent.threshold import Threshold
-from edge_agent.threshold_spec import ThresholdSpec
+from edge_agent.bundles.manifest import AlarmSpec, Manifest
+from edge_agent.judging.alarm import Alarm
+from edge_agent.judging.pipeline import Judgement, Model, Pipeline
+from edge_agent.judging.threshold import Threshold
+from edge_agent.judging.threshold_spec import ThresholdSpec
 from firmware_bridge.samples import Samples
 
 Flags = NDArray[np.bool_]

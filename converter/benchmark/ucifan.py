@@ -25,7 +25,7 @@ from converter.benchmark.vibration import columns, data_files
 from converter.dataset import Shares
 from converter.errors import UsageError
 from converter.models.training import TrainSettings
-from edge_agent.manifest import AlarmSpec, SpectralFrontEnd, WindowSpec
+from edge_agent.bundles.manifest import AlarmSpec, SpectralFrontEnd, WindowSpec
 
 RATE_HZ = 50.0
 NORMAL = 1

@@ -6,8 +6,8 @@ same shape; its encoder alone; the read alone. Never: trains, imports a Keras it
     encoder -> z[steps, dim] -> cosine to each slot -> softmax -> mixed slots -> Dense -> Dense
 
 The encoder is a bidirectional LSTM or three convolutions. What ships is the encoder in int8; the
-memory is read in float by the gateway (`edge_agent.memory`), because the softmax over 100 slots
-does not survive int8's steps of 1/256.
+memory is read in float by the gateway (`edge_agent.bundles.memory`), because the softmax over 100
+slots does not survive int8's steps of 1/256.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.manifest import MAX_SLOTS_READ
+from edge_agent.bundles.manifest import MAX_SLOTS_READ
 
 if TYPE_CHECKING:
     from converter.models import ModelSettings

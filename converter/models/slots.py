@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.slots import chosen, least_used
+from edge_agent.bundles.slots import chosen, least_used
 
 EVERY_EPOCHS = 10
 # Enough to tell which slots are read; of a large memory as many as give two codes a slot.

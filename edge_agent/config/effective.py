@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from edge_agent.bundles.manifest import AlarmSpec
 from edge_agent.config.keys import node_at
 from edge_agent.config.origins import Origin
 from edge_agent.config.password import password_source
 from edge_agent.config.reading import Loaded
 from edge_agent.config.settings import MqttSettings
 from edge_agent.config.toml_lines import KeyPath
-from edge_agent.manifest import AlarmSpec
 
 SOURCE_COLUMN = 48
 PASSWORD = ("mqtt", "password")

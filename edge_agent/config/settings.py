@@ -12,10 +12,10 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from edge_agent.annunciator import Policy
-from edge_agent.limits import LimitSpec, Machine
-from edge_agent.manifest import AlarmSpec
-from edge_agent.quiet import QuietSpec
+from edge_agent.alarms.annunciator import Policy
+from edge_agent.bundles.manifest import AlarmSpec
+from edge_agent.judging.limits import LimitSpec, Machine
+from edge_agent.judging.quiet import QuietSpec
 
 SCHEMA_VERSION = 1
 SLUG = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from rich.live import Live
 
-from edge_agent.bundle import read_bundle
+from edge_agent.bundles.bundle import read_bundle
 from edge_agent.config import Config, load_config
 from edge_agent.demo.boards import SimulatedBoard
 from edge_agent.demo.broker import EmbeddedBroker, Received

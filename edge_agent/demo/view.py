@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_agent.demo.broker import Received
-from edge_agent.pipeline import Fact, Judgement
+from edge_agent.judging.pipeline import Fact, Judgement
 from firmware_bridge.samples import Samples
 
 TREND_WINDOWS = 48

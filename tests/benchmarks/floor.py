@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_agent.bundle import read_bundle
+from edge_agent.boards.ports import Opened, Ports
+from edge_agent.boards.session import FILL_BYTES
+from edge_agent.bundles.bundle import read_bundle
 from edge_agent.config import BoardSettings
-from edge_agent.ports import Opened, Ports
-from edge_agent.session import FILL_BYTES
 from firmware_bridge.codec import DELIMITER, encode
 from firmware_bridge.frames import HeartbeatRequest, StartRequest
 from firmware_bridge.link import Link

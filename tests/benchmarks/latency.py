@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import paho.mqtt.client as mqtt
 
-from edge_agent.bundle import MANIFEST_NAME, MODEL_NAME, read_bundle
-from edge_agent.interpreter import Interpreter
-from edge_agent.pipeline import Judgement, Pipeline
+from edge_agent.bundles.bundle import MANIFEST_NAME, MODEL_NAME, read_bundle
+from edge_agent.bundles.interpreter import Interpreter
+from edge_agent.judging.pipeline import Judgement, Pipeline
 from firmware_bridge.board import SimulatedBoard
 from firmware_bridge.samples import Samples
 from firmware_bridge.schema import StreamSchema, write_schema

@@ -1,0 +1,207 @@
+"""Panel: one asset's alarm panel: what people are told of it, what they answer, what is remembered.
+
+In: alarm events of the asset's pipeline, what operators do, the time. Out: events and states to the
+publisher, notes to the store, lines to the journal. Never: puts off what may be told now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from edge_agent.alarms.annunciator import Annunciator, Told
+from edge_agent.alarms.asset_state import AssetState, Now, dump_state, load_state
+from edge_agent.assets import Asset
+from edge_agent.broker.messages import Message, Messages
+from edge_agent.broker.outbox import Outbox
+from edge_agent.broker.payloads import State
+from edge_agent.broker.publisher import Publisher
+from edge_agent.broker.store import Note
+from edge_agent.config import AssetSettings
+from edge_agent.journal import Journal
+from edge_agent.judging.pipeline import AlarmEvent, Rules
+
+Word = Literal["ok", "alarm", "acked", "snoozed"]
+
+# A threshold that follows its machine is noted no more often than this: cards wear out.
+SAVE_SECONDS = 600.0
+
+
+class Desk:
+    """What all panels of a gateway share."""
+
+    def __init__(
+        self, messages: Messages, publisher: Publisher, outbox: Outbox, journal: Journal,
+        now: Callable[[], Now],
+    ) -> None:  # fmt: skip
+        self.messages, self.publisher, self.outbox = messages, publisher, outbox
+        self.journal, self.now = journal, now
+
+
+class Panel:
+    """One asset's. `told` is called with each thing that people are told, and the message in which
+    they were, after they were."""
+
+    def __init__(self, asset: Asset, desk: Desk, told: Callable[[Told, Message], None]) -> None:
+        self.asset = asset
+        self.frozen = False
+        self.annunciator = Annunciator(asset.settings.alarm.policy)
+        self._desk, self._told = desk, told
+        self._latest: Told | None = None
+        self._saved, self._save_due_t = b"", 0.0
+        self._restore(desk.outbox.notes.get(self._key))
+
+    @property
+    def message(self) -> Message:
+        """The asset's state, to be retained."""
+        return self._desk.messages.state(self.asset.name, self._state)
+
+    @property
+    def state(self) -> State:
+        """How the asset is."""
+        return self._state
+
+    def knows(self, event_id: str) -> bool:
+        """Whether this is an episode that people were told of."""
+        head, _, digits = event_id.rpartition("-")
+        mine, _, _ = self._desk.messages.event_id(self.asset.name, 0).rpartition("-")
+        number = int(digits) if digits.isdecimal() and len(digits) < 10 else 0
+        return head == mine and 1 <= number <= self.annunciator.state.told_number
+
+    def revise(self, settings: AssetSettings, rules: Rules | None) -> None:
+        """The site has changed its mind about alarms."""
+        self.annunciator.revise(settings.alarm.policy)
+        if self.asset.pipeline and rules:
+            self.asset.pipeline.adopt(rules)
+
+    def take(self, fact: AlarmEvent) -> None:
+        """A change of the alarm."""
+        self._tell(fact.change.t, self.annunciator.take(fact))
+
+    def tick(self, t: float) -> None:
+        """What has become due; ten times a second or so."""
+        told = self.annunciator.tick(t)
+        if told or self._word(t) != self._state.state:
+            self._tell(t, told)
+        elif t >= self._save_due_t:
+            self._save_due_t = t + SAVE_SECONDS
+            self._save(None)
+
+    def acknowledge(self, t: float) -> None:
+        """Somebody has seen the alarm."""
+        self.annunciator.acknowledge()
+        self._tell(t, None)
+
+    def snooze(self, t: float, seconds: float) -> None:
+        """Nothing is told for so long; 0 ends that."""
+        self.annunciator.snooze(t + seconds if seconds else 0.0)
+        self._tell(t, self.annunciator.tick(t))
+
+    def freeze(self, t: float, frozen: bool) -> None:
+        """The threshold stands still, or follows again."""
+        self.frozen = frozen
+        self._tell(t, None)
+
+    def accept_new_normal(self, t: float) -> float:
+        """What the last windows were is normal; the new threshold. Raises `ValueError` if there
+        are too few of them, or nothing judges the asset."""
+        pipeline = self.asset.pipeline
+        if pipeline is None:
+            raise ValueError(self.asset.refusal or "nothing judges this asset")
+        fact = pipeline.accept_new_normal(t)
+        self.annunciator.acknowledge()
+        self._tell(t, self.annunciator.take(fact) if fact else None)
+        return pipeline.threshold.value
+
+    @property
+    def _key(self) -> str:
+        return f"asset/{self.asset.name}"
+
+    def _restore(self, stored: bytes | None) -> None:
+        now = self._desk.now()
+        found = load_state(stored, now) if stored else None
+        if found:
+            self.frozen = found.frozen
+            self.annunciator = Annunciator(self.annunciator.policy, found.annunciator)
+            if self.asset.pipeline:
+                self.asset.pipeline.restore(found.pipeline)
+        since = self._desk.messages.time(now.monotonic_s)
+        self._state = (found.state if found else None) or State(
+            state="ok", severity=0, ratio=0.0, since=since, ts=since, event_id="",
+            acknowledged=True, learning=True,
+        )  # fmt: skip
+        self._apply(now.monotonic_s)
+
+    def _tell(self, t: float, told: Told | None) -> None:
+        """Event, state and note, in that order: who hears of it finds the state true."""
+        if told:
+            self._latest = told
+        before = self._state
+        self._apply(t)
+        if self._state != before:
+            self._state = self._state.model_copy(update={"ts": self._desk.messages.time(t)})
+        event = self._save(told)
+        if self._state != before:
+            self._desk.publisher.tell(self.message)
+        if told and event:
+            change, why = told.fact.change, told.fact.why
+            self._desk.journal.notice(
+                f"{self.asset.name}: alarm {change.kind}, ratio {change.ratio:.2f}, "
+                f"severity {change.severity}: {why.sentence}"
+            )
+            self._told(told, event)
+
+    def _word(self, t: float) -> Word:
+        told = self.annunciator.state
+        if self.annunciator.snoozed(t):
+            return "snoozed"
+        if told.ended:
+            return "ok"
+        return "acked" if told.acknowledged else "alarm"
+
+    def _apply(self, t: float) -> None:
+        """The published state follows from all the others; so does whether anything is learnt."""
+        told, pipeline, messages = self.annunciator.state, self.asset.pipeline, self._desk.messages
+        learning = told.acknowledged and not self.frozen
+        if pipeline:
+            pipeline.teachable = learning
+        word = self._word(t)
+        changes: dict[str, object] = {
+            "state": word,
+            "acknowledged": told.acknowledged,
+            "learning": learning,
+            "snoozed_until": messages.time(told.snoozed_until_t) if word == "snoozed" else None,
+        }
+        if word != self._state.state:
+            changes["since"] = messages.time(t)
+        if self._latest:
+            fact = self._latest.fact
+            changes |= {
+                "severity": 0 if told.ended else fact.change.severity,
+                "ratio": float(f"{fact.change.ratio:.6g}"),
+                "event_id": messages.event_id(self.asset.name, fact.change.number),
+                "top1_ch": fact.why.channels[0].name if fact.why.channels else None,
+                "why": fact.why.sentence,
+            }
+        self._state = self._state.model_copy(update=changes)
+
+    def _save(self, told: Told | None) -> Message | None:
+        """Notes what has changed; with `told`, in the transaction of its event, which it gives."""
+        pipeline = self.asset.pipeline
+        if pipeline is None:
+            return None
+        state = AssetState(
+            now=self._desk.now(), pipeline=pipeline.state(), annunciator=self.annunciator.state,
+            frozen=self.frozen, state=self._state,
+        )  # fmt: skip
+        lasting = state.model_dump_json(exclude={"now"}).encode()
+        note = Note(self._key, dump_state(state)) if lasting != self._saved else None
+        self._saved = lasting
+        bundle = self.asset.bundle
+        if told and bundle:
+            event = self._desk.messages.event(told, bundle)
+            self._desk.publisher.offer(event, note)
+            return event
+        if note:
+            self._desk.outbox.note(note)
+        return None

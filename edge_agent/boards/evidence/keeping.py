@@ -1,0 +1,131 @@
+"""Keeping: which seconds of which wire are kept, and what is said about them.
+
+In: alarms, commands, ticks; chunks through `tails`. Out: cases on the shelf.
+Never: waits for the disk, raises for it, lets a name from the network near a path unchecked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_agent.boards.evidence.case import (
+    check_event_id,
+    check_note,
+    check_verdict,
+    plain,
+    shown,
+    stamp,
+)
+from edge_agent.boards.evidence.tail import Tail
+from edge_agent.boards.evidence.writer import Order, Writer
+
+FOLDER = "evidence"
+AFTER_SECONDS = 5.0
+MAX_CAPTURE_SECONDS = 3600.0
+
+
+class Evidence:
+    """All boards' evidence in one folder. `tails` by board: `begin`, `take` and `end` are called
+    on them. All methods belong to the service's thread. `wall` is Unix time.
+
+    Times that become part of a case are RFC 3339 text, and host seconds otherwise.
+    """
+
+    def __init__(
+        self, folder: Path, limit_bytes: int, boards: Iterable[str],
+        after_seconds: float = AFTER_SECONDS, wall: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self.tails = {board: Tail() for board in boards}
+        self._after_seconds, self._wall = after_seconds, wall
+        self._capturing: dict[str, str] = {}
+        self._writer = Writer(folder, limit_bytes)
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the folder now, in one line."""
+        return self._writer.problem
+
+    def keep(
+        self, event_id: str, asset: str, board: str, now_s: float, facts: Mapping[str, Any]
+    ) -> None:
+        """An alarm began: the seconds before it, and some after. `facts` is its message: `ts`,
+        `first_over`, `score`, `why`, ...; with `stream` and `window_seconds` beside them a reader
+        knows which rows were alarmed. Raises `ValueError` for an id that no agent makes."""
+        name = check_event_id(event_id)
+        self._note(name, "alarm", asset, board, facts)
+        self._record(name, board, now_s, self._after_seconds, self.tails[board].last(now_s))
+
+    def ended(self, event_id: str, ts: str) -> None:
+        """The alarm ended at `ts`."""
+        self._writer.note(check_event_id(event_id), {"ended": ts})
+
+    def verdict(self, event_id: object, verdict: object, note: object, when: str) -> None:
+        """What an operator says of an alarm, however old: if its case has gone, it is begun again
+        without the recording. Raises `ValueError` in words for what makes no sense."""
+        name = check_event_id(event_id)
+        said = {"verdict": check_verdict(verdict), "note": check_note(note), "verdict_at": when}
+        self._writer.note(name, said)
+
+    def missed(
+        self, asset: str, board: str, now_s: float, note: object, when: str,
+        facts: Mapping[str, Any] | None = None,
+    ) -> str:  # fmt: skip
+        """An operator says that there should have been an alarm: the last seconds as a case of
+        their own; gives its id. Raises `ValueError` for a note that is none."""
+        name = check_event_id(f"missed-{asset}-{stamp(self._wall())}")
+        said = {"ts": when, "verdict": "missed", "note": check_note(note), "verdict_at": when}
+        self._note(name, "missed", asset, board, {**(facts or {}), **said})
+        self._record(name, board, now_s, 0.0, self.tails[board].last(now_s))
+        return name
+
+    def capture(self, board: str, now_s: float, seconds: float, when: str) -> str:
+        """The next `seconds` of the board's wire; gives the id. Raises `ValueError` in words if
+        that can't be: one capture a board at a time, and the board must have said who it is."""
+        tail = self.tails.get(board)
+        if tail is None:
+            raise ValueError(f"board: saw {shown(board)}, expected {' or '.join(self.tails)}")
+        if not 0 < seconds <= MAX_CAPTURE_SECONDS:
+            raise ValueError(f"seconds: saw {seconds:g}, expected up to {MAX_CAPTURE_SECONDS:g}")
+        if not tail.live:
+            raise ValueError(f"board {board} is not there: try again when it streams")
+        if board in self._capturing:
+            raise ValueError(f"board {board} is being captured: wait for {self._capturing[board]}")
+        name = self._capturing[board] = f"capture-{stamp(self._wall())}"
+        self._note(name, "capture", None, board, {"ts": when, "seconds": seconds})
+        self._record(name, board, now_s, seconds, [])
+        return name
+
+    def tick(self, now_s: float) -> None:
+        """Ten times a second or so: hands over what has come."""
+        for board, tail in self.tails.items():
+            for name, chunks, over in tail.handed(now_s):
+                self._writer.record(Order(name, chunks, over))
+                if over and self._capturing.get(board) == name:
+                    del self._capturing[board]
+
+    def close(self) -> None:
+        """Ends every recording where it is, and writes what is left."""
+        for tail in self.tails.values():
+            tail.end()
+        self.tick(0.0)
+        self._writer.close()
+
+    def _note(
+        self, name: str, kind: str, asset: str | None, board: str, facts: Mapping[str, Any]
+    ) -> None:
+        about = {"event_id": name, "kind": kind, "asset": asset, "board": board}
+        self._writer.note(name, {**plain(facts), **about})
+
+    def _record(
+        self, name: str, board: str, now_s: float, seconds: float, before: list[bytes]
+    ) -> None:
+        tail = self.tails[board]
+        if not tail.head:
+            return
+        over = not tail.live or seconds <= 0
+        self._writer.record(Order(name, before, over, tail.head))
+        if not over:
+            tail.follow(name, now_s, now_s + seconds)

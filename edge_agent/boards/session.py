@@ -1,0 +1,188 @@
+"""Session: one board of the gateway: its link, the assets that live on it, its recorder.
+
+In: bytes and changes of its port, ticks. Out: facts of its assets, and what to send to the board.
+Never: owns the port, lets one asset's failure reach another, says the same trouble twice.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from edge_agent.assets import Asset
+from edge_agent.boards.evidence import Tail
+from edge_agent.boards.recorder import Recorder
+from edge_agent.journal import Journal
+from edge_agent.judging.pipeline import Fact, Pipeline
+from firmware_bridge.link import Event, Identified, Link, State, StateChanged
+from firmware_bridge.samples import Samples
+
+MAX_AHEAD_SECONDS = 0.005
+# So much may wait in the kernel: it goes with the device when the cable is pulled, and it is less
+# than two batches of 25 ms. (A terminal holds 4 KiB.)
+FILL_BYTES = 900
+
+SamplesObserver: TypeAlias = Callable[[str, Samples], None]
+
+
+class BoardSession:
+    """One board. `lost` is set when its port should be closed, `changed` when an asset's status
+    may have changed; whoever acts on them resets them. `trouble` is why it does not stream."""
+
+    def __init__(
+        self, name: str, link: Link, assets: Sequence[Asset], recorder: Recorder | None,
+        journal: Journal, observe_samples: SamplesObserver | None = None, tail: Tail | None = None,
+    ) -> None:  # fmt: skip
+        self._observe_samples = observe_samples
+        self.name = name
+        self.link = link
+        self.assets = tuple(assets)
+        self.recorder = recorder
+        self.tail = tail or Tail()
+        self.lost = False
+        self.changed = False
+        self.trouble = ""
+        self.sessions = 0
+        self._journal = journal
+        self._routes: dict[int, tuple[Asset, ...]] = {}
+        self._due_s: dict[str, float] = {}
+        self._fill_seconds = math.inf
+        self._complaint: str | None = None
+
+    @property
+    def streaming(self) -> bool:
+        """Whether samples come."""
+        return self.link.state is State.STREAMING
+
+    def received(self, chunk: bytes, now_s: float) -> list[Fact]:
+        """What a chunk from the port brings to light."""
+        if self.recorder:
+            self.recorder.take(chunk, now_s)
+        self.tail.take(chunk, now_s)
+        facts: list[Fact] = []
+        for event in self.link.feed(chunk, now_s):
+            if type(event) is Samples:
+                for asset in self._routes.get(event.stream, ()):
+                    facts += self._judge(asset, event, now_s)
+            else:
+                self._note(event)
+        return facts
+
+    def rest_seconds(self, now_s: float) -> float:
+        """How long nothing can come that somebody waits for: no window is complete before its
+        last sample was taken, so what comes until then may as well be read together."""
+        if self.link.waiting:
+            return 0.0
+        due_s = min(self._due_s.values(), default=math.inf)
+        return min(due_s - now_s, self._fill_seconds)
+
+    def tick(self, now_s: float) -> None:
+        """Ten times a second or so."""
+        for event in self.link.tick(now_s):
+            self._note(event)
+        if self.recorder:
+            self.recorder.tick(now_s)
+            if self.recorder.problem != self._complaint:
+                self._complaint = self.recorder.problem
+                self._journal.warning(self._complaint or f"recorder: {self.name} is recorded again")
+
+    def opened(self, now_s: float) -> None:
+        """The port is open: the link is where it was before, asking who is there."""
+        self.link.opened(now_s)
+
+    def closed(self, reason: str) -> None:
+        """The port is gone or can't be opened."""
+        self.link.closed(reason)
+        self.rest()
+        self._complain(reason)
+
+    def _judge(self, asset: Asset, samples: Samples, now_s: float) -> list[Fact]:
+        pipeline = asset.pipeline
+        assert pipeline is not None  # only those are routed
+        if self._observe_samples:
+            self._observe_samples(asset.name, samples)
+        try:
+            facts = pipeline.feed(samples)
+        except Exception as error:  # noqa: BLE001 - a bug in judging one asset must not end the others
+            asset.fault = f"{type(error).__name__}: {error}"
+            place = "".join(traceback.format_tb(error.__traceback__)[-1:]).strip()
+            self._journal.error(f"{asset.name}: stopped by a fault: {asset.fault} ({place})")
+            self._routes = {
+                stream: tuple(one for one in assets if one is not asset)
+                for stream, assets in self._routes.items()
+            }
+            self._due_s.pop(asset.name, None)
+            self.changed = True
+            return []
+        self._due_s[asset.name] = _due_s(pipeline, samples, now_s)
+        return facts
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Identified):
+            self._identified(event)
+        elif isinstance(event, StateChanged):
+            if event.state is State.STREAMING:
+                self._streaming()
+            elif event.state is State.OPENING:
+                # Nobody has opened anything: the board has begun anew in the middle of a session.
+                self.rest()
+                self._complain(event.reason)
+            elif event.state is State.STALE:
+                self.lost = True
+                self._complain(event.reason)
+
+    def _identified(self, event: Identified) -> None:
+        routes: dict[int, list[Asset]] = {}
+        for asset in self.assets:
+            before = asset.refusal
+            stream = asset.fit(event.schema)
+            if stream is not None:
+                routes.setdefault(stream, []).append(asset)
+            elif asset.refusal != before:
+                self._journal.error(f"{asset.name}: refused: {asset.refusal}")
+        self._routes = {stream: tuple(assets) for stream, assets in routes.items()}
+        self.changed = True
+        if self.recorder:
+            self.recorder.begin(event.document)
+        self.tail.begin(event.document)
+
+    def _streaming(self) -> None:
+        schema = self.link.schema
+        streams = schema.streams if schema else ()
+        bytes_a_second = sum(stream.rate_hz * stream.sample_bytes for stream in streams)
+        self._fill_seconds = FILL_BYTES / max(bytes_a_second, 1.0)
+        self.sessions += 1
+        self.trouble, self.changed = "", True
+        for assets in self._routes.values():
+            for asset in assets:
+                asset.streaming = True
+        what = f"{schema.board} {schema.uid}, firmware {schema.firmware}" if schema else ""
+        self._journal.info(f"board {self.name}: streaming ({what})")
+
+    def rest(self) -> None:
+        """No samples come: the assets are offline and the recording ends until they do."""
+        if self.recorder:
+            self.recorder.end()
+        self.tail.end()
+        self._due_s.clear()
+        for asset in self.assets:
+            self.changed = self.changed or asset.streaming
+            asset.streaming = False
+
+    def _complain(self, reason: str) -> None:
+        if reason != self.trouble:
+            self.trouble = reason
+            self._journal.warning(f"board {self.name}: {reason}; trying again")
+
+
+def _due_s(pipeline: Pipeline, samples: Samples, now_s: float) -> float:
+    """When the last sample of the next window will have been taken, in host seconds; now, if the
+    board's time is not to be trusted because it is ahead of ours."""
+    end_s = samples.t0 + len(samples.values) / samples.rate_hz
+    if end_s > now_s + MAX_AHEAD_SECONDS:
+        return now_s
+    # Of the first row that is missing, all but one sample may be here already.
+    rows = (pipeline.windows.missing - 1) * pipeline.front_end.decimate + 1
+    return end_s + rows / samples.rate_hz
