@@ -30,7 +30,7 @@ from edge_agent.judging.threshold_spec import ThresholdSpec
 # less heat, five percent less vibration. Its size was set by the scores, so that the 99.5 %
 # quantile of healthy windows ends about half over that of commissioning; not blind, for a smaller
 # one, of which even the fixed rules had noticed nothing, had been seen before.
-WEAR = {"current": -0.35, "temperature": -0.5, "vibration": -0.07}
+WEAR = {"current": -0.1, "temperature": -0.15, "vibration": -0.02}
 WEAR_SECONDS = battery.DAY_SECONDS // 2
 HEALTHY, WORN = "normal", "wear-in"
 
