@@ -66,8 +66,10 @@ class ScriptedBroker(threading.Thread):
         if answer is None:
             connection.close()
             return
-        connection.sendall(answer + self._after)
-        if answer in (REFUSED_OLD, REFUSED_NEW):
-            connection.close()
-        else:
+        refused = answer in (REFUSED_OLD, REFUSED_NEW)
+        if not refused:
+            # Before the answer: who has it may ask for a cut at once.
             self._open.append(connection)
+        connection.sendall(answer + self._after)
+        if refused:
+            connection.close()

@@ -36,6 +36,8 @@ def test_the_exposure_is_small() -> None:
 @pytest.mark.parametrize("credential", [False, True])
 def test_systemd_understands_every_line(tmp_path: Path, credential: bool) -> None:
     text = UNIT.read_text().replace("/opt/otolith/venv/bin/python", "/bin/true")
+    # A bare container has no `kill` of its own; every Debian that boots has.
+    text = text.replace("/bin/kill", "/bin/true")
     if credential:
         text = text.replace("#LoadCredential", "LoadCredential")
     (tmp_path / UNIT.name).write_text(text)
