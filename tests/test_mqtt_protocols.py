@@ -339,8 +339,11 @@ def test_nonsense_from_the_broker_ends_a_connection_and_nothing_else(
             session = Session(settings, Identity("s"), protocol, lambda _fd: None)
             session.connect(20)
             session.subscribe(("gw/cmd/+",))
+            while not (session.answered or session.lost):
+                assert select.select([session.fileno()], [], [], 30.0)[0]
+                session.read()
             broker.drop()
-            while not session.lost and select.select([session.fileno()], [], [], 5.0)[0]:
+            while not session.lost and select.select([session.fileno()], [], [], 30.0)[0]:
                 session.read()
             assert session.answered
             assert session.lost
