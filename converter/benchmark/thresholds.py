@@ -27,9 +27,9 @@ from edge_agent.judging.threshold import Method, commission
 from edge_agent.judging.threshold_spec import ThresholdSpec
 
 # Friction falls within half a day and stays where it is: one percent less current, .15 of a degree
-# less heat, 1.5 percent less vibration. Its size was set by the scores, so that the 99.5 %
-# quantile of healthy windows ends about half over that of commissioning; not blind, for a smaller
-# one, of which even the fixed rules had noticed nothing, had been seen before.
+# less heat, 1.5 percent less vibration. Its size was set so that it
+# matters, not blind: of a smaller one even the fixed rules had noticed nothing, and at three times
+# as much the scores pass the cap of every rule that follows.
 WEAR = {"current": -0.1, "temperature": -0.15, "vibration": -0.02}
 WEAR_SECONDS = battery.DAY_SECONDS // 2
 HEALTHY, WORN = "normal", "wear-in"
