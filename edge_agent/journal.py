@@ -1,6 +1,7 @@
 """Journal: one line a state change, for people and for journald.
 
-In: a priority and a sentence. Out: `<6>sentence` on standard error; systemd reads the number.
+In: a priority and a sentence. Out: `<6>sentence` on standard error; systemd reads the number, and
+people at a terminal don't get it.
 Never: more than `BURST` lines at once and `LINES_A_SECOND` on average; what was left out is said.
 """
 
@@ -54,5 +55,5 @@ class Journal:
             stream.write(f"<{WARNING}>{self._left_out} lines left out\n")
             self._left_out = 0
         line = text[:MAX_LINE_CHARACTERS].replace("\n", "; ")
-        stream.write(f"<{priority}>{line}\n")
+        stream.write(line + "\n" if stream.isatty() else f"<{priority}>{line}\n")
         stream.flush()

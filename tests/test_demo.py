@@ -40,6 +40,8 @@ def test_the_last_line_tells_a_person_the_same() -> None:
     )  # fmt: skip
     assert done.stdout.splitlines()[-1].startswith("OK: bearing fault injected at ")
     assert "named: pump y, expected: pump y" in done.stdout
+    assert all(line.isprintable() for line in done.stdout.splitlines())
+    assert "a picture of " in done.stdout
 
 
 def event(channel: str, kind: str = "begin", unix_s: float = 11.0) -> Received:

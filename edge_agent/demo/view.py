@@ -88,6 +88,8 @@ class View:
 
 def summary(received: Received) -> str:
     """One message in one line."""
+    if received.topic.endswith("/picture"):
+        return f"a picture of {len(received.payload)} bytes"
     try:
         fields = json.loads(received.payload)
     except ValueError:
@@ -96,6 +98,8 @@ def summary(received: Received) -> str:
         return str(fields)
     if "kind" in fields and "why" in fields:
         return f"{fields['kind']}, severity {fields.get('severity')}: {fields['why']}"
+    if "matrix" in fields:
+        return f"{len(fields['rows'])} channels by {len(fields['columns'])} {fields['axis']}s"
     kept = {key: value for key, value in fields.items() if key in ("state", "score_ratio", "ratio")}
     return ", ".join(f"{key} {value}" for key, value in kept.items()) or f"{len(fields)} fields"
 
