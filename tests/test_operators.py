@@ -256,7 +256,7 @@ def test_the_same_messages_under_mosquitto_and_the_embedded_broker(
         received: list[tuple[str, bytes]] = []
 
         def over() -> bool:
-            """The last things that either run tells: how it ended, the state after it, a picture."""
+            """The last things that either tells: how it ended, the state after it, a picture."""
             while not embedded.received.empty():
                 message = embedded.received.get_nowait()
                 received.append((message.topic, message.payload))
