@@ -7,6 +7,7 @@ Never: works itself, imports TensorFlow.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from converter.benchmark.command import add_benchmark
@@ -38,9 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()  # here, where a reader that has left is no error
     except ConverterError as error:
         print_note(f"edge-converter: {error}")
         return error.exit_code
+    except BrokenPipeError:  # `edge-converter ... --json | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print_note("edge-converter: stopped")
         return 1

@@ -7,6 +7,7 @@ configuration. Never: a traceback for what a person can put right.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.command(options))
+        code = int(options.command(options))
+        sys.stdout.flush()  # here, where a reader that has left is no error
+        return code
     except ConfigError as error:
         commands.tell(str(error))
         return commands.EXIT_CONFIG
-    except BrokenPipeError:
+    except BrokenPipeError:  # `edge-agent schema | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return commands.EXIT_OK
     except FileExistsError as error:
         commands.tell(f"edge-agent: {error.filename} is there already: choose another name")

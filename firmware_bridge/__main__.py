@@ -27,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     # A service manager ends a program with SIGTERM; it means the same as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return int(options.command(options))
+        code = int(options.command(options))
+        sys.stdout.flush()  # here, where a reader that has left is no error
+        return code
     except KeyboardInterrupt:
         return 0
     except BrokenPipeError:  # `edge-board dump | head`
