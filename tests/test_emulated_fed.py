@@ -47,6 +47,9 @@ port = "board.tty"
 board = "emulated"
 stream = "accel"
 bundle = "{bundle}"
+# The faults follow each other within seconds, and each is to be told.
+[assets.motor.alarm]
+re_alarm_seconds = 0.0
 """
 
 
