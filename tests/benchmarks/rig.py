@@ -85,6 +85,8 @@ def config(folder: Path, port: int, links: list[str], bundle: Path = BUNDLE) -> 
     for i, link in enumerate(links):
         text += f'[boards.b{i}]\nport = "{link}"\n[assets.a{i}]\nboard = "b{i}"\n'
         text += f'stream = "accel"\nbundle = "{bundle}"\n'
+        # Each alarm is told: it is what some of these benchmarks wait for.
+        text += f"[assets.a{i}.alarm]\nre_alarm_seconds = 0.0\nbegins_an_hour = 0\n"
     path = folder / "agent.toml"
     path.write_text(text)
     return path
