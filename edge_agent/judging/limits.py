@@ -40,14 +40,28 @@ class LimitSpec(NamedTuple):
 
 
 class Exceeded(NamedTuple):
-    """The limit that a window is nearest to; over it if `ratio` >= 1."""
+    """The limit that a window is nearest to; over it if `ratio` >= 1. `zone` is empty for a plain
+    number, which is in `unit`."""
 
     ratio: float
     severity: int
     channel: str
     observed: float
     limit: float
-    sentence: str
+    unit: str
+    zone: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """In words, for those who are told."""
+        if self.zone:
+            return (
+                f"{self.channel} at {self.observed:.3g} mm/s RMS, over {self.limit:g}: "
+                f"zone {self.zone} of ISO 20816-3"
+            )
+        return (
+            f"{self.channel} at {self.observed:.4g} {self.unit}, over its limit of {self.limit:g}"
+        )
 
 
 class Limits:
@@ -97,8 +111,7 @@ class Limits:
 
     def _value(self, index: int, above: float, values: NDArray[np.float32]) -> Exceeded:
         observed, name = float(np.abs(values[:, index]).max()), self._channels[index]
-        sentence = f"{name} at {observed:.4g} {self._unit}, over its limit of {above:g}"
-        return Exceeded(observed / above, PLAIN_SEVERITY, name, observed, above, sentence)
+        return Exceeded(observed / above, PLAIN_SEVERITY, name, observed, above, self._unit)
 
     def _velocity(
         self, index: int, machine: Machine, feature: int, features: NDArray[np.float32]
@@ -106,7 +119,6 @@ class Limits:
         observed = 10.0 ** float(features[:, feature].max()) * MM_S_OF[self._unit]
         zone_c, zone_d = ISO_20816_MM_S[machine]
         zone, limit = ("D", zone_d) if observed >= zone_d else ("C", zone_c)
-        name = self._channels[index]
-        sentence = f"{name} at {observed:.3g} mm/s RMS, over {limit:g}: zone {zone} of ISO 20816-3"
+        name, severity = self._channels[index], ZONE_SEVERITY[zone]
         # From the limit of zone C on it is an alarm; in zone D a worse one.
-        return Exceeded(observed / zone_c, ZONE_SEVERITY[zone], name, observed, limit, sentence)
+        return Exceeded(observed / zone_c, severity, name, observed, limit, "mm/s", zone)

@@ -227,10 +227,11 @@ class Pipeline:
         speed = self.speed(window)
         threshold, ratio = self.threshold.limit(speed), self.threshold.ratio(score.value, speed)
         over = self._rules.limits.nearest(window.values, features)
-        if over is not None and over.ratio > ratio:
-            ratio = over.ratio
+        if over is not None:
+            ratio = max(ratio, over.ratio)
+            over = over if over.ratio >= 1.0 else None
         quiet = self._rules.quiet.holds(window)
-        severity = over.severity if over is not None and over.ratio >= 1.0 else 1
+        severity = over.severity if over else 1
         change = None if quiet else self.alarm.judge(window.t_end, ratio, severity)
         self.counters.windows += 1
         self.counters.speeds_unseen += self.threshold.unseen(speed) is not None
@@ -269,7 +270,7 @@ class Pipeline:
         why = explain(score, sensor, self.front_end.labels, self.alarm.windows_over)
         if known is not None:
             why = at_unseen_speed(why, sensor, speed, known)
-        return beyond_limit(why, over) if over is not None and over.ratio >= 1.0 else why
+        return beyond_limit(why, over) if over else why
 
     def _gap(self, t: float, lost: int, reason: str) -> Gap:
         self.windows.clear()

@@ -39,13 +39,13 @@ class Telling(NamedTuple):
 def telling(score: Score, mine: Indices, labels: tuple[str, ...], step: int) -> Telling:
     """Of the features `mine`, at the worst `step`; `labels` name all features."""
     shares, residuals = score.by_feature[mine], score.residuals[step, mine]
-    observed, expected = _powers(score, mine, labels, step)
+    bands = np.array([BAND_UNIT in labels[i] for i in mine])
+    observed, expected = _powers(score, mine, labels, step, bands)
     # Infinities are nobody's: their differences are not, and what is not is not over 0.
     with np.errstate(invalid="ignore"):
         as_said = (observed - expected) * residuals > 0.0
     first = _first(shares, as_said, residuals > 0.0)
     direction: Literal["higher", "lower"] = "higher" if residuals[first] > 0.0 else "lower"
-    bands = np.array([BAND_UNIT in labels[i] for i in mine])
     same = bands & as_said & ((residuals > 0.0) == (residuals[first] > 0.0))
     if not bands[first]:
         same &= _unusual(score, mine)
@@ -68,14 +68,13 @@ def _first(shares: Floats, as_said: NDArray[np.bool_], rose: NDArray[np.bool_]) 
 
 
 def _powers(
-    score: Score, mine: Indices, labels: tuple[str, ...], step: int
+    score: Score, mine: Indices, labels: tuple[str, ...], step: int, bands: NDArray[np.bool_]
 ) -> tuple[Floats, Floats]:
     """What was observed and what was expected, in the features' own units; of a band its power."""
     observed = np.array([score.observed(step, int(i)) for i in mine])
     expected = np.array([score.expected(step, int(i)) for i in mine])
     for at, feature in enumerate(mine):
         if labels[feature] == LEVEL:
-            bands = np.array([BAND_UNIT in labels[i] for i in mine])
             with np.errstate(invalid="ignore"):
                 observed[bands] += observed[at]
                 expected[bands] += expected[at]
