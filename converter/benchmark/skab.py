@@ -41,6 +41,7 @@ from converter.benchmark.slow import (
     Said,
     after,
     case_name,
+    event_measures,
     family_rows,
     files_below,
     mean_measures,
@@ -215,12 +216,7 @@ def _measured(experiments: Sequence[Experiment], said: Sequence[Said]) -> Measur
         **with_interval("auc", [one["auc"] for one in ranked]),
         **with_interval("ap", [one["ap"] for one in ranked]),
         **with_interval("vus_pr", [one["vus_pr"] for one in ranked]),
-        "events": float(events.segments),
-        "events_found": float(events.segments_found),
-        "false_episodes": float(events.false_events),
-        "false_episodes_per_day": events.false_events_per_day,
-        "alarm_share": events.normal_alarm_share,
-        "delay_p50_s": events.delay_p50_seconds,
+        **event_measures(events),
     }
 
 

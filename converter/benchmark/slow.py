@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from converter.benchmark.case import Case
 from converter.benchmark.families import Outcome, Pair
-from converter.benchmark.measures import mean_interval
+from converter.benchmark.measures import EventView, mean_interval
 from converter.benchmark.report import Key, Request, run_families, run_rival
 from converter.benchmark.rivals import Rival, alarms
 from converter.benchmark.trace import Trace
@@ -180,6 +180,18 @@ def with_interval(name: str, values: Sequence[float | None]) -> Measures:
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
     mean, low, high, _ = mean_interval(known)
     return {name: mean, f"{name}_low": low, f"{name}_high": high}
+
+
+def event_measures(events: EventView) -> Measures:
+    """Events found, and what false ones cost."""
+    return {
+        "events": float(events.segments),
+        "events_found": float(events.segments_found),
+        "false_episodes": float(events.false_events),
+        "false_episodes_per_day": events.false_events_per_day,
+        "alarm_share": events.normal_alarm_share,
+        "delay_p50_s": events.delay_p50_seconds,
+    }
 
 
 def row_auc(labels: Flags, scores: Floats) -> float | None:

@@ -33,6 +33,7 @@ from converter.benchmark.slow import (
     Floats,
     Measures,
     Said,
+    event_measures,
     family_rows,
     files_below,
     mean_measures,
@@ -188,12 +189,7 @@ def measured(machines: Sequence[Machine], rate_hz: float, said: Sequence[Said]) 
         **with_interval("auc", [one["auc"] for one in ranked]),
         **with_interval("ap", [one["ap"] for one in ranked]),
         "f1": counts.f1,
-        "events": float(events.segments),
-        "events_found": float(events.segments_found),
-        "false_episodes": float(events.false_events),
-        "false_episodes_per_day": events.false_events_per_day,
-        "alarm_share": events.normal_alarm_share,
-        "delay_p50_s": events.delay_p50_seconds,
+        **event_measures(events),
     }
 
 

@@ -25,6 +25,7 @@ from converter.benchmark.slow import (
     Measures,
     Said,
     after,
+    event_measures,
     family_rows,
     files_below,
     mean_measures,
@@ -147,12 +148,7 @@ def _measured(runs: Sequence[Run], said: Sequence[Said]) -> Measures:
         "mar": counts.mar_percent,
         **with_interval("auc", [one["auc"] for one in ranked]),
         **with_interval("ap", [one["ap"] for one in ranked]),
-        "events": float(events.segments),
-        "events_found": float(events.segments_found),
-        "false_episodes": float(events.false_events),
-        "false_episodes_per_day": events.false_events_per_day,
-        "alarm_share": events.normal_alarm_share,
-        "delay_p50_s": events.delay_p50_seconds,
+        **event_measures(events),
     }
 
 
