@@ -147,9 +147,9 @@ class HealthMeter:
         """The numbers of each board, now."""
         return [board_health(session) for session in self._sessions]
 
-    def measure(self, now_s: float) -> Health:
-        """The numbers now; rates and `loop_late_max_ms` since the last call."""
-        boards = self.boards()
+    def measure(self, now_s: float, boards: list[BoardHealth]) -> Health:
+        """The numbers now, with what `boards` said; rates and `loop_late_max_ms` since the last
+        call."""
         pipelines = [asset.pipeline for asset in self._assets if asset.pipeline]
         counters = [pipeline.counters for pipeline in pipelines]
         recorders = [session.recorder for session in self._sessions if session.recorder]

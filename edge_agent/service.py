@@ -96,13 +96,13 @@ class Service:
         self._publisher = self._open_publisher((*remote.topics, *self._announcements.topics))
         desk = Desk(self._messages, self._publisher, self._outbox, self._journal, self._now)
         self._reports = Reports(assets, desk, self._evidence, config.mqtt.score_interval_seconds)
-        self._operators = Operators(
-            remote, self._reports.panels, desk, self._evidence, self.reload,
-            lambda: self._meter.line(),
-        )  # fmt: skip
         self._meter = HealthMeter(
             self._sessions.values(), self.assets.values(), self._outbox, self._publisher,
             remote, self._evidence, self._config.storage.state_dir,
+        )  # fmt: skip
+        self._operators = Operators(
+            remote, self._reports.panels, desk, self._evidence, self.reload,
+            self._meter.line,
         )  # fmt: skip
         try:
             self._forget_gone()
@@ -247,8 +247,9 @@ class Service:
             self._notify.status(self._meter.line())
         if now_s >= self._health_due_s:
             self._health_due_s = now_s + self._config.health.interval_seconds
-            self._publisher.tell(self._messages.health(self._meter.measure(now_s)))
-            for board in self._meter.boards():
+            boards = self._meter.boards()
+            self._publisher.tell(self._messages.health(self._meter.measure(now_s, boards)))
+            for board in boards:
                 self._publisher.tell(self._messages.board(board.board, board))
 
     def _settle(self, session: BoardSession) -> None:

@@ -14,7 +14,7 @@ from edge_agent.alarms.asset_state import AssetState, Now, dump_state, load_stat
 from edge_agent.assets import Asset
 from edge_agent.broker.messages import Message, Messages
 from edge_agent.broker.outbox import Outbox
-from edge_agent.broker.payloads import State
+from edge_agent.broker.payloads import State, short
 from edge_agent.broker.publisher import Publisher
 from edge_agent.broker.store import Note
 from edge_agent.config import AssetSettings
@@ -85,7 +85,7 @@ class Panel:
             self._tell(t, told)
         elif t >= self._save_due_t:
             self._save_due_t = t + SAVE_SECONDS
-            self._save(None)
+            self._save()
 
     def acknowledge(self, t: float) -> None:
         """Somebody has seen the alarm."""
@@ -140,7 +140,8 @@ class Panel:
         self._apply(t)
         if self._state != before:
             self._state = self._state.model_copy(update={"ts": self._desk.messages.time(t)})
-        event = self._save(told)
+        event = self._event(told) if told else None
+        self._save(event)
         if self._state != before:
             self._desk.publisher.tell(self.message)
         if told and event:
@@ -178,15 +179,28 @@ class Panel:
             fact = self._latest.fact
             changes |= {
                 "severity": 0 if told.ended else fact.change.severity,
-                "ratio": float(f"{fact.change.ratio:.6g}"),
+                "ratio": short(fact.change.ratio),
                 "event_id": messages.event_id(self.asset.name, fact.change.number),
                 "top1_ch": fact.why.channels[0].name if fact.why.channels else None,
                 "why": fact.why.sentence,
             }
         self._state = self._state.model_copy(update=changes)
 
-    def _save(self, told: Told | None) -> Message | None:
-        """Notes what has changed; with `told`, in the transaction of its event, which it gives."""
+    def _event(self, told: Told) -> Message:
+        bundle = self.asset.bundle
+        assert bundle is not None  # without one there are no facts
+        return self._desk.messages.event(told, bundle)
+
+    def _save(self, event: Message | None = None) -> None:
+        """Notes what has changed, in the transaction of the event if there is one."""
+        note = self._note()
+        if event:
+            self._desk.publisher.offer(event, note)
+        elif note:
+            self._desk.outbox.note(note)
+
+    def _note(self) -> Note | None:
+        """What is to be remembered, if that has changed since the last one."""
         pipeline = self.asset.pipeline
         if pipeline is None:
             return None
@@ -195,13 +209,7 @@ class Panel:
             frozen=self.frozen, state=self._state,
         )  # fmt: skip
         lasting = state.model_dump_json(exclude={"now"}).encode()
-        note = Note(self._key, dump_state(state)) if lasting != self._saved else None
+        if lasting == self._saved:
+            return None
         self._saved = lasting
-        bundle = self.asset.bundle
-        if told and bundle:
-            event = self._desk.messages.event(told, bundle)
-            self._desk.publisher.offer(event, note)
-            return event
-        if note:
-            self._desk.outbox.note(note)
-        return None
+        return Note(self._key, dump_state(state))

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from edge_agent.alarms.remote_requests import COMMANDS, Answer, AnyRequest, read_request
 from edge_agent.broker.incoming import Incoming
-from edge_agent.broker.messages import Message
+from edge_agent.broker.messages import Message, as_json
 
 # The commands by name, and what each may say: whoever wires them up needs these, too.
 __all__ = ["COMMANDS", "Answer", "Command", "Remote", "Reply"]
@@ -119,7 +119,7 @@ class Remote:
         if not read.request or trouble:
             self.refused += 1
             answer = Answer(id=read.id, command=name, status="error", error=trouble or read.trouble)
-            return self._reply(_json(answer), topic, correlation)
+            return self._reply(as_json(answer), topic, correlation)
         command = Command(name, read.request, topic, correlation)
         known = self._known[name].get(read.request.id) if read.request.id else None
         return self._repeat(command, known) if known else self._take(command)
@@ -133,7 +133,7 @@ class Remote:
             id=request_id, command=command.name, status="error" if error else "ok",
             data=None if error or data is None else dict(data), error=error,
         )  # fmt: skip
-        payload = _json(answer)
+        payload = as_json(answer)
         known = self._known[command.name].get(request_id) if request_id else None
         if known and known.request is command.request:
             known.payload = payload
@@ -154,7 +154,7 @@ class Remote:
             self.refused += 1
             told = f"saw the id of another {command.name}; each needs an id of its own"
             answer = Answer(id=command.request.id, command=command.name, status="error", error=told)
-            return self._reply(_json(answer), command.topic, command.correlation)
+            return self._reply(as_json(answer), command.topic, command.correlation)
         self.repeated += 1
         if known.payload is None:
             return None
@@ -180,7 +180,3 @@ class Remote:
     def _reply(self, payload: bytes, topic: str, correlation: bytes) -> Reply:
         message = Message(topic, payload, expiry_seconds=ANSWER_EXPIRY_SECONDS)
         return Reply(message, correlation)
-
-
-def _json(answer: Answer) -> bytes:
-    return answer.model_dump_json(exclude_none=True).encode()

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, get_arg
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json
 
+from edge_agent.boards.evidence.case import Verdict
 from edge_agent.config.problems import did_you_mean, near, shown
 
 MAX_REQUEST_BYTES = 4096
@@ -19,7 +20,6 @@ MAX_ID_CHARACTERS = 64
 PROBLEMS_TOLD = 5
 KEY_CHARACTERS = 64
 
-Verdict: TypeAlias = Literal["false_alarm", "confirmed", "unsure", "missed"]
 VERDICTS = list(get_args(Verdict))
 
 # None of these can break a line of the journal, or move a cursor.

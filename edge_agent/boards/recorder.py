@@ -9,10 +9,11 @@ boards), raises for a full disk: the service judges on, and `problem` says what 
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 from typing import BinaryIO
 
+from edge_agent.boards.evidence.case import stamp
 from edge_agent.config import RecorderSettings
 from firmware_bridge.codec import DELIMITER
 from firmware_bridge.recording import identify_frames
@@ -98,8 +99,7 @@ class Recorder:
         settings.directory.mkdir(parents=True, exist_ok=True)
         make_room(settings.directory, self._kept_bytes)
         # Microseconds keep two segments of one second apart.
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        path = settings.directory / f"{stamp}-{self._board}{SUFFIX}"
+        path = settings.directory / f"{stamp(time.time())}-{self._board}{SUFFIX}"
         self._file = path.open("xb", buffering=BUFFER_BYTES)
         self._file.write(self._head)
         self._written, self._rolling, self.problem = len(self._head), False, None

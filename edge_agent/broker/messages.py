@@ -16,7 +16,6 @@ Never: sends anything, decides what is told. Topics, with <b> the base:
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -33,6 +32,8 @@ from edge_agent.broker.payloads import (
     GatewayStatus,
     ScorePoint,
     State,
+    known,
+    short,
 )
 from edge_agent.judging.drift import Drift
 from edge_agent.judging.explain import TOP_CHANNELS
@@ -116,11 +117,11 @@ class Messages:
             kind=change.kind, reason=told.reason,
             ts=ts, mono_ms=mono_ms, boot_id=self.run.boot_id,
             first_over=self.time(change.first_over_t),
-            score=_short(fact.score), threshold=_short(fact.threshold),
-            ratio=_short(change.ratio), peak_ratio=_short(change.peak_ratio),
+            score=short(fact.score), threshold=short(fact.threshold),
+            ratio=short(change.ratio), peak_ratio=short(change.peak_ratio),
             severity=change.severity, suppressed=told.suppressed,
             feature=fact.why.feature, direction=fact.why.direction,
-            observed=_known(fact.why.observed), expected=_known(fact.why.expected),
+            observed=known(fact.why.observed), expected=known(fact.why.expected),
             shape=fact.why.shape, why=fact.why.sentence,
             bundle=bundle.name, bundle_serial=bundle.serial, bundle_sha256=bundle.sha256, **tops,
         )  # fmt: skip
@@ -157,9 +158,9 @@ class Messages:
     def score(self, fact: Judgement, peak_ratio: float, windows: int) -> Message:
         """A point of the trend."""
         point = ScorePoint(
-            asset=fact.asset, ts=self.time(fact.score.t), score=_short(fact.score.value),
-            threshold=_short(fact.threshold), ratio=_short(fact.ratio),
-            peak_ratio=_short(peak_ratio), windows=windows,
+            asset=fact.asset, ts=self.time(fact.score.t), score=short(fact.score.value),
+            threshold=short(fact.threshold), ratio=short(fact.ratio),
+            peak_ratio=short(peak_ratio), windows=windows,
         )  # fmt: skip
         return Message(
             self._topic(fact.asset, "score"), as_json(point), qos=0,
@@ -226,13 +227,3 @@ class Messages:
 def as_json(model: BaseModel) -> bytes:
     """Flat, without what isn't there."""
     return model.model_dump_json(exclude_none=True).encode()
-
-
-def _known(value: float) -> float | None:
-    """None for what JSON has no word for: a sensor that sends infinity."""
-    return _short(value) if math.isfinite(value) else None
-
-
-def _short(value: float) -> float:
-    """Six digits are more than a score means."""
-    return float(f"{value:.6g}")

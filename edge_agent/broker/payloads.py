@@ -9,12 +9,23 @@ Times are RFC 3339 in UTC (`ts`), with the monotonic clock of this boot beside t
 
 from __future__ import annotations
 
+import math
 from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 AssetStatus: TypeAlias = Literal["online", "offline", "refused", "faulty"]
 GatewayStatus: TypeAlias = Literal["online", "stopped", "offline"]
+
+
+def short(value: float) -> float:
+    """Six digits are more than a score means."""
+    return float(f"{value:.6g}")
+
+
+def known(value: float) -> float | None:
+    """The same; None for what JSON has no word for: a sensor that sends infinity."""
+    return short(value) if math.isfinite(value) else None
 
 
 class Payload(BaseModel):

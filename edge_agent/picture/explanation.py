@@ -8,10 +8,10 @@ doesn't know, grows with the window (more columns are pooled until it fits).
 from __future__ import annotations
 
 import base64
-import math
 
 from pydantic import BaseModel
 
+from edge_agent.broker.payloads import known, short
 from edge_agent.bundles.manifest import Sensor
 from edge_agent.judging.scoring import Score
 from edge_agent.picture.heat_map import Caption, heat_map
@@ -77,14 +77,14 @@ def _message(caption: Caption, found: Surprise, picture: str) -> Explanation:
     tops = [
         TopChannel(
             channel=_name(cause.channel), share=round(cause.share, 4), feature=cause.label,
-            column=found.columns[cause.column], observed=_number(cause.observed),
-            expected=_number(cause.expected),
+            column=found.columns[cause.column], observed=known(cause.observed),
+            expected=known(cause.expected),
         )
         for cause in found.causes
     ]  # fmt: skip
     return Explanation(
         event_id=caption.event_id, asset=caption.asset, ts=caption.ts,
-        ratio=float(f"{caption.ratio:.6g}"), axis=found.axis,
+        ratio=short(caption.ratio), axis=found.axis,
         rows=tuple(map(_name, found.channels)), columns=found.columns,
         matrix=tuple(tuple(map(_cell, row)) for row in found.cells.tolist()),
         top_channels=tuple(tops), png=picture,
@@ -100,7 +100,3 @@ def _name(name: str) -> str:
 def _cell(value: float) -> float:
     """Three digits."""
     return round(value, 3) if value < 1.0 else float(f"{value:.3g}")
-
-
-def _number(value: float) -> float | None:
-    return float(f"{value:.6g}") if math.isfinite(value) else None
