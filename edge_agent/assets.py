@@ -8,7 +8,6 @@ Never: lets one asset's bad bundle stop another, accepts a bundle older than one
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,20 +19,24 @@ from edge_agent.bundles.interpreter import ModelError
 from edge_agent.bundles.manifest import Manifest
 from edge_agent.bundles.model import model_of
 from edge_agent.config import AssetSettings, Config
+from edge_agent.files import write_atomically
 from edge_agent.judging.pipeline import Pipeline, Site
+from edge_agent.spans import Spans, timed
 from firmware_bridge.schema import Schema
 
 SERIALS_NAME = "bundle_serials.json"
 
 
 class Asset:
-    """One thing that is watched. `refusal`: why its bundle can't judge; `fault`: why it broke."""
+    """One thing that is watched. `refusal`: why its bundle can't judge; `fault`: why it broke;
+    `invoke`: how long its model takes."""
 
     def __init__(self, name: str, settings: AssetSettings) -> None:
         self.name = name
         self.settings = settings
         self.bundle: BundleName | None = None
         self.pipeline: Pipeline | None = None
+        self.invoke = Spans()
         self.bundle_refusal: str | None = None
         self.stream_refusal: str | None = None
         self.fault: str | None = None
@@ -57,7 +60,7 @@ class Asset:
         """Reads the bundle and builds the pipeline, or sets `bundle_refusal`."""
         try:
             bundle = read_bundle(self.settings.bundle, keys, lowest_serial)
-            self.pipeline = build_pipeline(self.name, bundle, self.settings)
+            self.pipeline = build_pipeline(self.name, bundle, self.settings, self.invoke)
         except (BundleError, ModelError, ValueError) as error:
             self.bundle_refusal = str(error)
         except OSError as error:
@@ -82,14 +85,21 @@ class Asset:
         return None if self.stream_refusal else stream.id
 
 
-def build_pipeline(asset: str, bundle: Bundle, settings: AssetSettings | None = None) -> Pipeline:
-    """The pipeline of a verified bundle. Raises `ModelError` if the model isn't what it says,
-    `ValueError` for settings that its stream can't be held to."""
+def build_pipeline(
+    asset: str, bundle: Bundle, settings: AssetSettings | None = None, invoke: Spans | None = None
+) -> Pipeline:
+    """The pipeline of a verified bundle; `invoke` is told how long each call of the model takes.
+
+    Raises `ModelError` if the model isn't what it says, `ValueError` for settings that its stream
+    can't be held to.
+    """
     manifest = bundle.manifest
     try:
         model = model_of(manifest.model, bundle.files)
     except ModelError as error:
         raise ModelError(f"bundle {manifest.name}: {error}") from None
+    if invoke is not None:
+        model = timed(model, invoke)
     if settings is None:
         return Pipeline(asset, manifest, model)
     return Pipeline(asset, manifest, model, site_of(settings, manifest))
@@ -118,21 +128,6 @@ def load_assets(config: Config) -> dict[str, Asset]:
     if serials != seen:
         write_atomically(file, json.dumps(serials, indent=1, sort_keys=True).encode())
     return assets
-
-
-def write_atomically(file: Path, content: bytes) -> None:
-    """The file is the old one or the new one, whenever the power goes. Raises `OSError`."""
-    draft = file.with_name(file.name + ".new")
-    with draft.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _read_serials(file: Path) -> Mapping[str, int]:

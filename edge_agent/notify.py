@@ -1,7 +1,7 @@
 """Notify: tells systemd that the service is ready, alive, and what it is doing.
 
 In: `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` from the environment. Out: datagrams.
-Never: raises when nobody listens, pings by itself; the loop says that it has come around.
+Never: raises when nobody listens, pings by itself: the service says that all its threads move.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ class Notify:
         self._due_s = 0.0
         self._status = ""
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody restarts us when the pings end."""
+        return self.interval_seconds > 0
+
     def ready(self) -> None:
         """The loop runs."""
         self._send("READY=1")
@@ -45,10 +50,14 @@ class Notify:
             self._send(f"STATUS={text}")
 
     def alive(self, now_s: float) -> None:
-        """The loop came around; pings the watchdog twice in its time."""
+        """All that must move has moved; pings the watchdog twice in its time."""
         if self.interval_seconds and now_s >= self._due_s:
             self._due_s = now_s + self.interval_seconds
             self._send("WATCHDOG=1")
+
+    def stuck(self) -> None:
+        """Something will not move again: the watchdog need not wait."""
+        self._send("WATCHDOG=trigger")
 
     def close(self) -> None:
         """Nothing is sent any more."""

@@ -11,49 +11,39 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
-from edge_agent.alarms.asset_state import Now
-from edge_agent.alarms.operators import Operators
-from edge_agent.alarms.panel import Desk
-from edge_agent.alarms.remote import Remote
-from edge_agent.alarms.reports import Reports
 from edge_agent.assets import load_assets, site_of
 from edge_agent.boards.evidence import Evidence
 from edge_agent.boards.evidence.keeping import FOLDER
-from edge_agent.boards.ports import Closed, PortEvent, Ports
+from edge_agent.boards.ports import Closed, PortEvent
 from edge_agent.boards.recorder import Recorder
 from edge_agent.boards.session import BoardSession, SamplesObserver
-from edge_agent.broker.announcements import KEY, Announcements
-from edge_agent.broker.incoming import Incoming
-from edge_agent.broker.messages import Message, Messages, Run
-from edge_agent.broker.outbox import Outbox
-from edge_agent.broker.publisher import Identity, Publisher
-from edge_agent.broker.store import Limits, Note
 from edge_agent.config import Config
-from edge_agent.health import HealthMeter, boot_id, info, machine_id8, software_version
+from edge_agent.config.last_good import ConfigFile
+from edge_agent.gateway import Gateway, limits_of
 from edge_agent.journal import Journal
 from edge_agent.judging.pipeline import Fact
 from edge_agent.notify import Notify
+from edge_agent.progress import known_as
 from edge_agent.reload import applied, changes, sentence
+from edge_agent.watchdog import Watchdog
 from firmware_bridge.link import Link
 
 EXIT_OK, EXIT_IO = 0, 74
-STORE_ID = "store_id"
 TICK_SECONDS = 0.1
 STATUS_SECONDS = 1.0
 # Waking up costs more than what there is to do: ports are read together while nobody waits.
 REST_SECONDS = 0.1
 MIN_REST_SECONDS = 0.002
-GOODBYE_SECONDS = 2.0
 
 
 class Service:
     """One run of the agent. `observe` is called with every fact after it was reported,
-    `observe_samples` with an asset's name and each batch before it is judged; `reread` gives the
-    configuration as it is now, for a reload.
+    `observe_samples` with an asset's name and each batch before it is judged; `file` is where the
+    configuration came from, for a reload.
 
     Raises `OSError` if the state folder or the outbox can't be used.
     """
@@ -63,15 +53,15 @@ class Service:
         config: Config,
         observe: Callable[[Fact], None] | None = None,
         observe_samples: SamplesObserver | None = None,
-        reread: Callable[[], Config] | None = None,
+        file: ConfigFile | None = None,
     ) -> None:
-        self._reread = reread
+        self._file = file
         self.reload_asked = threading.Event()
         self._config, self._observe, self._observe_samples = config, observe, observe_samples
         self._journal = Journal()
         self._notify = Notify()
-        self._boot_id = boot_id()
-        self._run_id = uuid.uuid4().hex[:12]
+        if file and file.complaint:
+            self._journal.error(f"{file.complaint}; running on the last good configuration")
         self.assets = load_assets(config)
         for asset in self.assets.values():
             if asset.refusal:
@@ -86,50 +76,28 @@ class Service:
 
     def run(self, stop: threading.Event | None = None) -> int:
         """Runs until `stop` is set; gives the exit code."""
-        stop = stop or threading.Event()
-        config, assets = self._config, self.assets.values()
-        self._outbox = self._open_outbox()
-        self._messages = Messages(config.base_topic, self._run())
-        self._announcements = Announcements(config, software_version(), assets, self._messages)
-        self._ports = Ports(config.boards)
-        remote = Remote(config.base_topic)
-        self._publisher = self._open_publisher((*remote.topics, *self._announcements.topics))
-        desk = Desk(self._messages, self._publisher, self._outbox, self._journal, self._now)
-        self._reports = Reports(assets, desk, self._evidence, config.mqtt.score_interval_seconds)
-        self._meter = HealthMeter(
-            self._sessions.values(), self.assets.values(), self._outbox, self._publisher,
-            remote, self._evidence, self._config.storage.state_dir,
+        known_as("edge-agent")
+        self._gateway = gateway = Gateway(
+            self._config, self.assets, self._sessions, self._evidence, self._journal,
+            self.reload, self._visited,
         )  # fmt: skip
-        self._operators = Operators(
-            remote, self._reports.panels, desk, self._evidence, self.reload,
-            self._meter.line,
-        )  # fmt: skip
+        self._watchdog = Watchdog(self._notify, self._journal, {"evidence": self._evidence})
         try:
-            self._forget_gone()
             self._notify.ready()
-            return self._loop(stop)
+            return self._loop(stop or threading.Event())
         finally:
-            self._close()
-
-    def _run(self) -> Run:
-        """This run's names; the store's own is made with it, and goes with it."""
-        store_id = self._outbox.notes.get(STORE_ID, b"").decode("ascii", "replace")
-        if not store_id:
-            store_id = uuid.uuid4().hex[:8]
-            self._outbox.note(Note(STORE_ID, store_id.encode()))
-        return Run(self._config.gateway.id, self._run_id, self._boot_id, store_id)
-
-    def _now(self) -> Now:
-        return Now(self._boot_id, time.time(), time.monotonic())
+            self._notify.stopping()
+            gateway.close()
+            self._notify.close()
 
     def reload(self) -> str:
         """Reads the configuration anew; what came of it in one line. All that can change in a
         running service does, or nothing. Raises `ValueError` or `OSError` if it can't be used."""
-        if self._reread is None:
+        if self._file is None:
             raise ValueError("this agent was not started from a file")
         self._notify.reloading()
         try:
-            told = self._take_over(self._reread())
+            told = self._take_over(self._file.again())
         except (OSError, ValueError) as error:
             self._journal.error(f"not reloaded, nothing has changed: {error}")
             raise
@@ -146,38 +114,29 @@ class Service:
             if asset.pipeline
         }
         # From here on nothing can go wrong.
-        self._config = config
-        for name, panel in self._reports.panels.items():
+        self._config, reports = config, self._gateway.reports
+        for name, panel in reports.panels.items():
             panel.asset.settings = config.assets[name]
             panel.revise(config.assets[name], rules.get(name))
-        self._reports.interval_seconds = config.mqtt.score_interval_seconds
-        self._outbox.limit(_limits(config))
+        reports.interval_seconds = config.mqtt.score_interval_seconds
+        self._gateway.outbox.limit(limits_of(config))
         return sentence(changed)
 
-    def _received(self, incoming: Incoming) -> None:
-        """From the broker."""
-        if self._announcements.begun_anew(incoming):
-            for message in self._announcements.current():
-                self._publisher.tell(message)
-        else:
-            self._operators.received(incoming, time.monotonic())
-
-    def _forget_gone(self) -> None:
-        """Takes back what earlier runs have announced and is no more."""
-        messages, note = self._announcements.gone(self._outbox.notes.get(KEY, b""))
-        for message in messages:
-            self._publisher.offer(message)
-        self._outbox.note(note)
+    def _visited(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Somebody on this gateway asks; `ValueError` in words is an answer, too."""
+        if request.get("do") == "reload":
+            return {"told": self.reload()}
+        raise ValueError(f"saw {request.get('do')!r}; there are status, reload, take_up, follow")
 
     def _loop(self, stop: threading.Event) -> int:
-        poll, sessions, monotonic = self._ports.poll, self._sessions, time.monotonic
-        due_s = monotonic()
+        gateway, sessions, monotonic = self._gateway, self._sessions, time.monotonic
+        poll, due_s = gateway.ports.poll, monotonic()
         while not stop.is_set():
             now_s = monotonic()
             if now_s >= due_s:
-                self._meter.late(now_s - due_s)
+                gateway.meter.late(now_s - due_s)
                 due_s = now_s + TICK_SECONDS
-                if not self._outbox.is_alive():
+                if not gateway.outbox.is_alive():
                     self._journal.error("the outbox's writer has died: this is a bug")
                     return EXIT_IO
                 self._tick(now_s)
@@ -193,72 +152,84 @@ class Service:
 
     def _rest_seconds(self, now_s: float, due_s: float) -> float:
         """How long the ports may fill up before anybody would notice."""
-        if not self._publisher.idle():
+        if not self._gateway.publisher.idle():
             return 0.0
         rests = (session.rest_seconds(now_s) for session in self._sessions.values())
         return min(REST_SECONDS, due_s - now_s, *rests)
 
     def _judge(self, session: BoardSession, chunk: bytes, now_s: float) -> None:
         for fact in session.received(chunk, now_s):
-            self._reports.take(fact)
+            self._gateway.reports.take(fact)
             if self._observe:
                 self._observe(fact)
-        out = session.link.outgoing()
-        if out:
-            self._ports.write(session.name, out)
+        self._send(session)
         if session.changed:
             self._settle(session)
+
+    def _send(self, session: BoardSession) -> None:
+        out = session.link.outgoing()
+        if out:
+            self._gateway.ports.write(session.name, out)
 
     def _port_changed(self, session: BoardSession, event: PortEvent, now_s: float) -> None:
         if isinstance(event, Closed):
             session.closed(event.reason)
         else:
             session.opened(now_s)
-            self._ports.write(session.name, session.link.outgoing())
+            self._send(session)
         self._settle(session)
 
     def _tick(self, now_s: float) -> None:
-        self._notify.alive(now_s)
-        self._ports.tick(now_s)
+        gateway = self._gateway
+        self._watchdog.tick(now_s)
+        gateway.ports.tick(now_s)
         for session in self._sessions.values():
-            session.tick(now_s)
-            out = session.link.outgoing()
-            if out:
-                self._ports.write(session.name, out)
-            if session.lost:
-                session.lost = False
-                self._ports.close(session.name, now_s, again_soon=session.link.unanswered)
-                session.rest()
-            if session.changed:
-                self._settle(session)
-        self._publisher.tick(now_s)
-        self._outbox.tick(now_s)
+            self._tick_session(session, now_s)
+        gateway.publisher.tick(now_s)
+        gateway.outbox.tick(now_s)
         self._evidence.tick(now_s)
+        gateway.door.tick(now_s)
         if self._evidence.problem != self._complaint:
             self._complaint = self._evidence.problem
             self._journal.warning(self._complaint or "evidence is kept again")
-        self._reports.tick(now_s)
+        gateway.reports.tick(now_s)
         if self.reload_asked.is_set():
             self.reload_asked.clear()
             with suppress(OSError, ValueError):  # the journal has it
                 self.reload()
         if now_s >= self._status_due_s:
             self._status_due_s = now_s + STATUS_SECONDS
-            self._notify.status(self._meter.line())
+            self._notify.status(gateway.meter.line())
         if now_s >= self._health_due_s:
             self._health_due_s = now_s + self._config.health.interval_seconds
-            boards = self._meter.boards()
-            self._publisher.tell(self._messages.health(self._meter.measure(now_s, boards)))
-            for board in boards:
-                self._publisher.tell(self._messages.board(board.board, board))
+            self._tell_health(now_s)
+
+    def _tick_session(self, session: BoardSession, now_s: float) -> None:
+        session.tick(now_s)
+        self._send(session)
+        if session.lost:
+            session.lost = False
+            ports, again_soon = self._gateway.ports, session.link.unanswered
+            ports.close(session.name, now_s, again_soon=again_soon)
+            session.rest()
+        if session.changed:
+            self._settle(session)
+
+    def _tell_health(self, now_s: float) -> None:
+        gateway = self._gateway
+        boards = gateway.meter.boards()
+        gateway.publisher.tell(gateway.messages.health(gateway.meter.measure(now_s, boards)))
+        for board in boards:
+            gateway.publisher.tell(gateway.messages.board(board.board, board))
 
     def _settle(self, session: BoardSession) -> None:
         """Something about the board has changed that others must know."""
+        gateway = self._gateway
         session.changed = False
         if session.streaming:
-            self._ports.settled(session.name)
-        if self._reports.statuses():
-            self._publisher.tell(self._about())
+            gateway.ports.settled(session.name)
+        if gateway.reports.statuses():
+            gateway.publisher.tell(gateway.about())
 
     def _session(self, name: str) -> BoardSession:
         config = self._config
@@ -272,54 +243,3 @@ class Service:
             name, link, assets, recorder, self._journal, self._observe_samples,
             self._evidence.tails[name],
         )  # fmt: skip
-
-    def _open_outbox(self) -> Outbox:
-        outbox = Outbox(self._config.storage.state_dir, _limits(self._config))
-        if outbox.set_aside:
-            self._journal.error(f"the outbox was damaged: set aside as {outbox.set_aside}")
-        return outbox
-
-    def _open_publisher(self, topics: tuple[str, ...]) -> Publisher:
-        config = self._config
-        name = config.mqtt.client_id or f"otolith-{config.gateway.id}-{machine_id8()}"
-        identity = Identity(name, self._messages.gateway_status("offline"))
-        return Publisher(
-            config.mqtt, identity, self._outbox, self._ports, self._journal, self._greeting,
-            topics=topics, received=self._received,
-        )  # fmt: skip
-
-    def _greeting(self) -> list[Message]:
-        """All that is retained; that the gateway is online comes last, when the rest is true."""
-        online = self._messages.gateway_status("online")
-        return [
-            self._about(), *self._announcements.current(), *self._reports.retained(), online,
-        ]  # fmt: skip
-
-    def _about(self) -> Message:
-        about = info(self._config.gateway.id, self._run_id, self.assets.values())
-        return self._messages.info(about)
-
-    def _close(self) -> None:
-        """Boards fall silent, what is on its way arrives if it can, `stopped` is the last word."""
-        self._notify.stopping()
-        now_s = time.monotonic()
-        for session in self._sessions.values():
-            session.link.stop(now_s)
-            self._ports.write(session.name, session.link.outgoing())
-        self._publisher.tell(self._messages.gateway_status("stopped"))
-        deadline_s = now_s + GOODBYE_SECONDS
-        self._ports.poll(TICK_SECONDS)
-        while not self._publisher.idle() and time.monotonic() < deadline_s:
-            self._ports.poll(TICK_SECONDS)
-        self._publisher.close()
-        for session in self._sessions.values():
-            session.rest()
-        self._ports.shut()
-        self._reports.close()
-        self._evidence.close()
-        self._outbox.close()
-        self._notify.close()
-
-
-def _limits(config: Config) -> Limits:
-    return Limits(config.storage.outbox_limit_bytes, config.storage.outbox_limit_rows)

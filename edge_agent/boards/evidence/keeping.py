@@ -21,6 +21,7 @@ from edge_agent.boards.evidence.case import (
 )
 from edge_agent.boards.evidence.tail import Tail
 from edge_agent.boards.evidence.writer import Order, Writer
+from edge_agent.progress import Progress
 
 FOLDER = "evidence"
 AFTER_SECONDS = 5.0
@@ -47,6 +48,15 @@ class Evidence:
     def problem(self) -> str | None:
         """What is wrong with the folder now, in one line."""
         return self._writer.problem
+
+    @property
+    def progress(self) -> Progress:
+        """Of the thread that writes."""
+        return self._writer.progress
+
+    def nudge(self) -> None:
+        """Asks the thread that writes for a sign of life."""
+        self._writer.nudge()
 
     def keep(
         self, event_id: str, asset: str, board: str, now_s: float, facts: Mapping[str, Any]

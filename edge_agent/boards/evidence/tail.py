@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from firmware_bridge.recording import identify_frames
 
@@ -29,6 +29,15 @@ class Handed(NamedTuple):
     over: bool
 
 
+class Listener(Protocol):
+    """Who hears the wire as it comes: `begin` with how a recording of a session begins, `take`
+    with each chunk. It must not wait."""
+
+    def begin(self, head: bytes) -> None: ...
+
+    def take(self, chunk: bytes) -> None: ...
+
+
 @dataclass(slots=True)
 class _Follower:
     name: str
@@ -40,7 +49,8 @@ class _Follower:
 
 class Tail:
     """One board's. Call `begin` at each IDENTIFY, `take` for each chunk, `end` when the session
-    is over. `head` is how a recording of this session begins; empty before the first."""
+    is over. `head` is how a recording of this session begins; empty before the first.
+    `listeners` may be changed at any time."""
 
     def __init__(
         self, limit_bytes: int = LIMIT_BYTES, limit_seconds: float = LIMIT_SECONDS
@@ -51,6 +61,7 @@ class Tail:
         self._bytes = 0
         self._live = False
         self._followers: list[_Follower] = []
+        self.listeners: list[Listener] = []
 
     @property
     def live(self) -> bool:
@@ -64,6 +75,8 @@ class Tail:
         self._chunks.clear()
         self._bytes = 0
         self._live = True
+        for listener in self.listeners:
+            listener.begin(self.head)
 
     def take(self, chunk: bytes, now_s: float) -> None:
         """A chunk came. On the hot path: two appends, and what is too old goes."""
@@ -77,6 +90,8 @@ class Tail:
             self._bytes -= len(chunks.popleft()[1]) + CHUNK_COST_BYTES
         for follower in self._followers:
             follower.chunks.append(chunk)
+        for listener in self.listeners:
+            listener.take(chunk)
 
     def end(self) -> None:
         """The board is gone or begins anew: followers get no more. What came stays for a while."""

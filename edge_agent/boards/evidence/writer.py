@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edge_agent.boards.evidence.shelf import Shelf
+from edge_agent.progress import Progress, known_as
 
 MAX_WAITING_BYTES = 8 << 20
 MAX_WAITING_NOTES = 200
@@ -44,7 +45,8 @@ class Writer:
         self._orders: deque[Order] = deque()
         self._notes: dict[str, dict[str, Any]] = {}
         self._waiting_bytes = self._written = 0
-        self._failed = self._closing = False
+        self._failed = self._closing = self._nudged = False
+        self.progress = Progress()
         self._problem: str | None = None
         self._thread = threading.Thread(target=self._write_forever, name="evidence", daemon=True)
         self._thread.start()
@@ -76,6 +78,13 @@ class Writer:
             self._add(name, facts)
             self._changed.notify_all()
 
+    def nudge(self) -> None:
+        """Asks for a sign of life."""
+        with self._changed:
+            self._nudged = True
+            self.progress.asked()
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Writes what is left; gives up on a disk that does not answer."""
         with self._changed:
@@ -91,13 +100,17 @@ class Writer:
         self._notes[name] = {**self._notes.get(name, {}), **facts}
 
     def _write_forever(self) -> None:
+        known_as(self._thread.name)
         self._failed = not self._open()
         while True:
             with self._changed:
+                self.progress.answered()
                 again = self._failed and (self._notes or not self._shelf)
                 self._changed.wait_for(self._due, RETRY_SECONDS if again else None)
                 if self._closing and not self._orders and (self._failed or not self._notes):
                     break
+                self._nudged = False
+                self.progress.took()
                 orders, notes = [*self._orders], dict(self._notes)
                 self._orders.clear()
             opened = self._shelf is not None or self._open()
@@ -115,7 +128,8 @@ class Writer:
             self._try(self._shelf.close)
 
     def _due(self) -> bool:
-        return self._closing or bool(self._orders) or (bool(self._notes) and not self._failed)
+        owed = self._orders or (self._notes and not self._failed)
+        return self._closing or self._nudged or bool(owed)
 
     def _open(self) -> bool:
         return self._try(self._open_shelf)
