@@ -114,6 +114,26 @@ def test_the_disk_is_bounded_and_the_oldest_goes_first(tmp_path: Path) -> None:
     assert segments(tmp_path)[0].name > first
 
 
+def test_a_clock_that_starts_in_the_past_does_not_make_new_segments_the_oldest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tmp_path / f"20260101T000000.999999Z-b{SUFFIX}"
+    before.write_bytes(wire(10))
+    (tmp_path / f"zebra{SUFFIX}").write_bytes(b"not ours")
+    monkeypatch.setattr("time.time", lambda: 3600.0)  # no clock of its own, no network yet
+    for _ in range(2):
+        recorder = Recorder("b", settings(tmp_path))
+        recorder.begin(DOCUMENT)
+        recorder.take(b"\x00" + wire(10), 0.0)
+        recorder.end()
+    names = [path.name for path in segments(tmp_path)]
+    assert names[:3] == [
+        before.name,
+        f"20260101T000001.000000Z-b{SUFFIX}",
+        f"20260101T000001.000001Z-b{SUFFIX}",
+    ]
+
+
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"x" * 1000)
     for name in ("a", "b", "c"):

@@ -9,16 +9,20 @@ boards), raises for a full disk: the service judges on, and `problem` says what 
 from __future__ import annotations
 
 import os
+import re
 import time
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_agent.boards.evidence.case import stamp
+from edge_agent.boards.evidence.case import STAMP, stamp
 from edge_agent.config import RecorderSettings
 from firmware_bridge.codec import DELIMITER
 from firmware_bridge.recording import identify_frames
 
 SUFFIX = ".otolith"
+STAMPED = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
 BUFFER_BYTES = 1 << 18
 # A power cut costs at most this much; shorter wears out the card.
 FLUSH_SECONDS = 5.0
@@ -98,8 +102,7 @@ class Recorder:
         settings = self._settings
         settings.directory.mkdir(parents=True, exist_ok=True)
         make_room(settings.directory, self._kept_bytes)
-        # Microseconds keep two segments of one second apart.
-        path = settings.directory / f"{stamp(time.time())}-{self._board}{SUFFIX}"
+        path = settings.directory / f"{_name(settings.directory)}-{self._board}{SUFFIX}"
         self._file = path.open("xb", buffering=BUFFER_BYTES)
         self._file.write(self._head)
         self._written, self._rolling, self.problem = len(self._head), False, None
@@ -111,6 +114,19 @@ class Recorder:
         self.end()
         self._head, self._started_s = head, now_s
         self.problem = f"recorder: {self._settings.directory}: {error.strerror or error}"
+
+
+def _name(directory: Path) -> str:
+    """The moment as a name that comes after those that are there. A gateway without a clock of its
+    own starts in the past: its new segments would be taken for the oldest, and go first."""
+    now = stamp(time.time())
+    names = (path.name[: len(now)] for path in directory.glob(f"*{SUFFIX}"))
+    newest = max(filter(STAMPED.fullmatch, names), default="")
+    if newest < now:
+        return now
+    with suppress(ValueError):  # the 31st of February
+        return (datetime.strptime(newest, STAMP) + timedelta(microseconds=1)).strftime(STAMP)
+    return now
 
 
 def make_room(directory: Path, limit_bytes: int) -> list[Path]:

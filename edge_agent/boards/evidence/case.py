@@ -20,6 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 RECORDING, DOCUMENT, PARTIAL = ".rec", ".json", ".part"
+STAMP = "%Y%m%dT%H%M%S.%fZ"
 MAX_NOTE_CHARACTERS = 1000
 MAX_DOCUMENT_BYTES = 1 << 16
 MAX_SHOWN_CHARACTERS = 60
@@ -118,7 +119,7 @@ def read_document(content: bytes) -> dict[str, Any]:
 
 def stamp(unix_s: float) -> str:
     """A moment as part of an id; microseconds keep two of one second apart."""
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return datetime.fromtimestamp(unix_s, UTC).strftime(STAMP)
 
 
 def _plain(value: Any) -> Any:
