@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -19,7 +20,7 @@ SECONDS = 30.0
 class Subscriber:
     """A client of its own, with a session of its own, as a subscriber would have."""
 
-    def __init__(self, port: int, topic: str = "gw/#") -> None:
+    def __init__(self, port: int, topic: str = "gw/#", ca: Path | None = None) -> None:
         self.messages: list[Message] = []
         self._subscribed = threading.Event()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, "subscriber", clean_session=False)
@@ -29,6 +30,8 @@ class Subscriber:
         self._client.on_message = lambda _c, _u, m: self.messages.append(
             Message(m.topic, m.payload, m.qos, m.retain)
         )
+        if ca:
+            self._client.tls_set(str(ca))
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         assert self._subscribed.wait(SECONDS)

@@ -1,8 +1,8 @@
 """Latency: from the last byte of a window on the port to the subscriber's callback.
 
 Every window changes the verdict (quiet, loud, quiet ...) and the alarm has no delay, so every
-window ends in an alert that goes the whole way: port, pipeline, store, broker, subscriber. The
-floor of the same minute: one bare invoke and one QoS 1 message there and back.
+window ends in an alert that goes the whole way: port, pipeline, store, broker, subscriber, all over
+TLS. The floor of the same minute: one bare invoke and one QoS 1 message there and back, over TLS.
 """
 
 from __future__ import annotations
@@ -119,8 +119,9 @@ class BenchBoard(threading.Thread):
 class Subscriber:
     """An MQTT client that notes when a topic's message came."""
 
-    def __init__(self, port: int, topics: tuple[str, ...]) -> None:
+    def __init__(self, port: int, ca: Path, topics: tuple[str, ...]) -> None:
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        self.client.tls_set(str(ca))
         self.came = threading.Event()
         self.at_s = 0.0
         self.client.on_message = self._take
@@ -168,14 +169,15 @@ def jumpy_bundle(folder: Path) -> Path:
     return path
 
 
-def floor_seconds(port: int) -> Iterator[float]:
+def floor_seconds(port: int, ca: Path) -> Iterator[float]:
     """Bare invoke plus one QoS 1 message there and back, again and again."""
     from ai_edge_litert.interpreter import Interpreter as Bare
 
     bare = Bare(model_content=read_bundle(rig.BUNDLE).model, num_threads=1)
     bare.allocate_tensors()
-    subscriber = Subscriber(port, ("floor",))
+    subscriber = Subscriber(port, ca, ("floor",))
     publisher = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    publisher.tls_set(str(ca))
     publisher.connect("127.0.0.1", port)
     publisher.loop_start()
     time.sleep(0.5)
@@ -192,7 +194,7 @@ def live(folder: Path, port: int) -> Iterator[tuple[BenchBoard, Subscriber, int]
     """The agent behind a board that we hold; batches a window."""
     bundle = jumpy_bundle(folder)
     board = BenchBoard(folder / "board.tty")
-    subscriber = Subscriber(port, ("otolith/+/+/event",))
+    subscriber = Subscriber(port, rig.ca_of(folder), ("otolith/+/+/event",))
     settings = rig.config(folder, port, [str(folder / "board.tty")], bundle)
     with rig.agent(settings):
         deadline = time.monotonic() + rig.START_SECONDS
@@ -213,7 +215,7 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with rig.broker(folder) as broker:
-            floor = floor_seconds(broker.port)
+            floor = floor_seconds(broker.port, rig.ca_of(folder))
             with live(folder, broker.port) as (board, subscriber, batches):
                 for k in range(WARM_UP_WINDOWS + WINDOWS):
                     board.release(batches - 1, loud=k % 2 == 0)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.certificates import Authority, listener
 from tests.conftest import ROOT, Mosquitto
 
 BUNDLE = ROOT / "edge_agent" / "default_bundle" / "vibration.otolith"
@@ -47,13 +48,14 @@ def recording(folder: Path, seconds: float, seed: int = 5) -> Path:
 
 
 @contextmanager
-def boards(folder: Path, count: int, processes: int) -> Iterator[list[str]]:
+def boards(folder: Path, count: int, processes: int, speed: float = 1.0) -> Iterator[list[str]]:
     """`count` boards that play the same recording again and again, each on a pty, shared out
-    among so many processes."""
+    among so many processes; `speed` times as fast as they would."""
     source, each = recording(folder, 20.0), count // processes
     children = [
         python("-m", "firmware_bridge", "simulate", "--recording", str(source), "--repeat",
-               "--boards", str(each), "--link", str(folder / f"board{i}.tty"))
+               "--boards", str(each), "--link", str(folder / f"board{i}.tty"),
+               "--speed", str(speed))
         for i in range(processes)
     ]  # fmt: skip
     try:
@@ -67,20 +69,27 @@ def boards(folder: Path, count: int, processes: int) -> Iterator[list[str]]:
 
 @contextmanager
 def broker(folder: Path) -> Iterator[Mosquitto]:
-    """A Mosquitto of our own."""
+    """A Mosquitto of our own, over TLS as a plant's is; `ca_of` says whom to trust."""
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
     if program is None:
         raise RuntimeError("the benchmark needs mosquitto (apt-get install mosquitto)")
-    running = Mosquitto(program, folder)
+    authority = Authority(ca_of(folder).parent)
+    running = Mosquitto(program, folder, listener(authority.issue("broker")))
     try:
         yield running
     finally:
         running.kill()
 
 
+def ca_of(folder: Path) -> Path:
+    """The certificate of the authority that has signed the broker's."""
+    return folder / "authority" / "ca.pem"
+
+
 def config(folder: Path, port: int, links: list[str], bundle: Path = BUNDLE) -> Path:
     """A gateway with one asset a board."""
-    text = f'[gateway]\nid = "bench"\n[mqtt]\nport = {port}\n[storage]\nstate_dir = "state"\n'
+    text = '[gateway]\nid = "bench"\n[storage]\nstate_dir = "state"\n'
+    text += f'[mqtt]\nport = {port}\ntls = true\nca_file = "{ca_of(folder)}"\n'
     text += f"[health]\ninterval_seconds = {HEALTH_SECONDS}\n"
     for i, link in enumerate(links):
         text += f'[boards.b{i}]\nport = "{link}"\n[assets.a{i}]\nboard = "b{i}"\n'
