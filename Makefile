@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FIRMWARE := firmware_bridge/firmware
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test check bench fuzz fuzz-node fuzz-decoder default-bundles clean \
+.PHONY: demo test check bench soak fuzz fuzz-node fuzz-decoder default-bundles clean \
   packages-test packages-demo packages-fuzz
 
 demo: $(VENV)/demo.stamp
@@ -23,6 +23,10 @@ check: $(VENV)/dev.stamp
 
 bench: packages-test $(VENV)/dev.stamp
 	$(BIN)/python -m tests.benchmarks
+
+# A day of four boards through the live loop, as fast as it is read: memory, descriptors, losses.
+soak: packages-test $(VENV)/dev.stamp
+	$(BIN)/python -m tests.soak
 
 # Both decoders under a coverage-guided fuzzer, FUZZ_SECONDS each; `make -j2 fuzz` does both at once.
 fuzz: fuzz-node fuzz-decoder
