@@ -24,10 +24,12 @@ from edge_agent.broker.incoming import Incoming
 from edge_agent.broker.messages import Message, Messages, Run
 from edge_agent.broker.outbox import Outbox
 from edge_agent.broker.publisher import Identity, Publisher
-from edge_agent.broker.store import Limits, Note
+from edge_agent.broker.store import DAY_SECONDS, Limits, Note
 from edge_agent.config import Config
 from edge_agent.door.keeper import Answer, Keeper
 from edge_agent.health import HealthMeter, boot_id, info, machine_id8, software_version
+from edge_agent.health.exporter import Exporter
+from edge_agent.health.status import Status, status
 from edge_agent.journal import Journal
 
 STORE_ID = "store_id"
@@ -66,7 +68,13 @@ class Gateway:
         self._operators = Operators(
             remote, self.reports.panels, desk, evidence, reload, self.meter.line
         )
+        self.exporter = Exporter(config.health, self.ports, journal, self.status)
         self._forget_gone()
+
+    def status(self) -> Status:
+        """How everything is."""
+        problems = list(self._journal.problems)
+        return status(self._config, self.meter, self.reports.panels, problems)
 
     def about(self) -> Message:
         """What runs here."""
@@ -87,6 +95,7 @@ class Gateway:
         for session in self._sessions.values():
             session.rest()
         self.door.close()
+        self.exporter.close()
         self.ports.shut()
         self.reports.close()
         self._evidence.close()
@@ -95,8 +104,11 @@ class Gateway:
     def _greeting(self) -> list[Message]:
         """All that is retained; that the gateway is online comes last, when the rest is true."""
         online = self.messages.gateway_status("online")
+        boards = [(one.name, one.calibrated.health) for one in self._sessions.values()]
+        compasses = [self.messages.compass(name, health) for name, health in boards if health]
         return [
-            self.about(), *self._announcements.current(), *self.reports.retained(), online,
+            self.about(), *self._announcements.current(), *compasses, *self.reports.retained(),
+            online,
         ]  # fmt: skip
 
     def _received(self, incoming: Incoming) -> None:
@@ -133,10 +145,7 @@ class Gateway:
         return door
 
     def _open_outbox(self) -> Outbox:
-        outbox = Outbox(self._config.storage.state_dir, limits_of(self._config))
-        if outbox.set_aside:
-            self._journal.error(f"the outbox was damaged: set aside as {outbox.set_aside}")
-        return outbox
+        return Outbox(self._config.storage.state_dir, limits_of(self._config))
 
     def _open_publisher(self, topics: tuple[str, ...]) -> Publisher:
         config = self._config
@@ -150,4 +159,8 @@ class Gateway:
 
 def limits_of(config: Config) -> Limits:
     """What the outbox may hold."""
-    return Limits(config.storage.outbox_limit_bytes, config.storage.outbox_limit_rows)
+    storage = config.storage
+    return Limits(
+        storage.outbox_limit_bytes, storage.outbox_limit_rows,
+        storage.outbox_telemetry_days * DAY_SECONDS, storage.outbox_alert_days * DAY_SECONDS,
+    )  # fmt: skip

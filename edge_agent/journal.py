@@ -9,29 +9,34 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from typing import TextIO
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 BURST = 50
 LINES_A_SECOND = 1.0
 MAX_LINE_CHARACTERS = 1000
+PROBLEMS_KEPT = 10
 
 
 class Journal:
-    """Writes to `stream`, standard error by default."""
+    """Writes to `stream`, standard error by default. `problems`: the last errors and warnings."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._credit = float(BURST)
         self._then = time.monotonic()
         self._left_out = 0
+        self.problems: deque[str] = deque(maxlen=PROBLEMS_KEPT)
 
     def error(self, text: str) -> None:
         """Something doesn't work and won't without help."""
+        self.problems.append(text[:MAX_LINE_CHARACTERS])
         self._write(ERROR, text)
 
     def warning(self, text: str) -> None:
         """Something doesn't work just now."""
+        self.problems.append(text[:MAX_LINE_CHARACTERS])
         self._write(WARNING, text)
 
     def notice(self, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -248,26 +247,6 @@ def test_brokers_that_refuse_or_say_nothing(tmp_path: Path, mosquitto: Mosquitto
     with create_server(("127.0.0.1", 0)) as mute:
         config = configure(tmp_path, mute.getsockname()[1])
         one(doctor("--config", config, code=1), "something listens but does not answer")
-
-
-def test_the_support_file_has_everything_but_secrets(tmp_path: Path) -> None:
-    secret = tmp_path / "password"
-    secret.write_text("correct horse")
-    secret.chmod(0o600)
-    more = f'username = "fritz"\npassword_file = "{secret}"\n'
-    config, out = configure(tmp_path, 1, more), tmp_path / "support.json"
-    found = doctor("--config", config, "--out", out, code=1)
-    text = out.read_text()
-    content = json.loads(text)
-    assert content["findings"] == found
-    assert content["config"]["boards"]["press"]["port"] == str(tmp_path / "b.tty")
-    assert content["config"]["mqtt"]["password_file"] == str(secret)
-    assert content["facts"]["ports"]["press"]["refusal"]
-    assert content["version"]
-    assert "fritz" not in text
-    assert "correct horse" not in text
-    done = programs.run("edge_agent", "doctor", "--config", config, "--out", out, code=74)
-    assert done == []
 
 
 def test_people_get_a_line_a_finding(tmp_path: Path) -> None:

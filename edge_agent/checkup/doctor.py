@@ -1,15 +1,13 @@
 """Doctor: looks at ports, boards, broker and machine, and says what is wrong and what to do.
 
-In: a configuration, or one port. Out: findings, and a support file without secrets.
-Never: disturbs a service that runs (what it holds is left alone), changes a setting, judges
-(edge_agent.checkup.findings does).
+In: a configuration, or one port. Out: findings, and the facts behind them (`support.py` packs them
+for whoever helps). Never: disturbs a service that runs (what it holds is left alone), changes a
+setting, judges (edge_agent.checkup.findings does).
 """
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import re
 import tempfile
 import time
@@ -20,6 +18,7 @@ from typing import Any
 
 from edge_agent.assets import Asset
 from edge_agent.broker.trial import try_broker
+from edge_agent.bundles.shelf import read_serials
 from edge_agent.checkup.findings import (
     MIN_FREE_BYTES,
     Finding,
@@ -30,7 +29,7 @@ from edge_agent.checkup.findings import (
     judge_system,
 )
 from edge_agent.config import BoardSettings, Config
-from edge_agent.health import CLOCK_SYNCHRONISED, software_version
+from edge_agent.health.clock_state import synchronised
 from firmware_bridge.devices import (
     holders,
     is_probed_by_modem_manager,
@@ -49,8 +48,6 @@ READ_SECONDS = 0.05
 MAX_START_SECONDS = 5.0
 EXCERPT_BYTES = 512
 HELD = re.compile(r"edge.agent.* run\b")
-MASK = "***"
-SECRET_KEYS = ("username", "password", "trusted_keys")
 
 
 class Conversation:
@@ -126,7 +123,7 @@ def examine_system(config: Config, schemas: dict[str, Schema]) -> SystemFacts:
         state_problem=state_problem,
         free_bytes=status.f_bavail * status.f_frsize,
         needed_bytes=MIN_FREE_BYTES + storage.outbox_limit_bytes,
-        clock_synced=CLOCK_SYNCHRONISED.exists(),
+        clock_synced=synchronised(),
         broker=f"{mqtt.host}:{mqtt.port}",
         broker_problem=try_broker(mqtt, client_id),
         refusals=_refusals(config, schemas),
@@ -156,27 +153,6 @@ def examine(
         findings += judge_system(system)
         facts["system"] = asdict(system)
     return findings, facts
-
-
-def support_file(
-    path: Path, config: Config | None, findings: list[Finding], facts: dict[str, Any]
-) -> None:
-    """What a person who helps wants to know, as JSON; nothing that opens a door. Raises
-    `OSError`."""
-    machine = platform.uname()
-    content = {
-        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "version": software_version(),
-        "python": platform.python_version(),
-        "system": f"{machine.system} {machine.release} {machine.machine}",
-        "load": os.getloadavg(),
-        "findings": [finding._asdict() for finding in findings],
-        "facts": facts,
-        "config": config and _masked(config.model_dump(mode="json")),
-    }
-    text = json.dumps(content, indent=1, default=_plain)
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text + "\n")
 
 
 def _converse(port: Port, facts: PortFacts, seconds: float) -> PortFacts:
@@ -230,7 +206,8 @@ def _refusals(config: Config, schemas: dict[str, Schema]) -> dict[str, str]:
     refused = {}
     for name, settings in config.assets.items():
         asset = Asset(name, settings)
-        asset.load(config.trusted_keys, 1)
+        lowest_serial = read_serials(config.storage.state_dir).get(name, 1)
+        asset.load(config.trusted_keys, lowest_serial, config.storage.state_dir)
         if settings.board in schemas:
             asset.fit(schemas[settings.board])
         if asset.refusal:
@@ -247,15 +224,3 @@ def _state_problem(folder: Path) -> tuple[str | None, Path]:
     except OSError as error:
         told = f"{there}: {error.strerror or error} (for {user_name()})"
         return told, there if there.is_dir() else there.parent
-
-
-def _masked(value: Any) -> Any:
-    """The configuration without what opens a door, or tells who comes through it."""
-    if isinstance(value, dict):
-        return {k: MASK if k in SECRET_KEYS and v else _masked(v) for k, v in value.items()}
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """What JSON has no form for."""
-    return value.hex() if isinstance(value, bytes) else str(value)

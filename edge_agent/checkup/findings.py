@@ -89,7 +89,7 @@ class SystemFacts:
     state_problem: str | None = None
     free_bytes: int | None = None
     needed_bytes: int = MIN_FREE_BYTES
-    clock_synced: bool = True
+    clock_synced: bool | None = True  # None: nobody says
     broker: str = ""
     broker_problem: str | None = None
     refusals: dict[str, str] = field(default_factory=dict)  # asset: why its bundle is refused
@@ -129,7 +129,7 @@ def judge_system(facts: SystemFacts) -> list[Finding]:
         expected = f"{facts.needed_bytes / 1e6:.0f} MB for the outbox at its limit"
         do = "make room, or lower storage.outbox_limit_bytes and recorder.limit_bytes"
         found.append(Finding("wrong", "disk", seen, expected, do))
-    if not facts.clock_synced:
+    if facts.clock_synced is False:
         do = "timedatectl set-ntp true; detection does not depend on it, the times in alerts do"
         found.append(Finding("note", "clock", "not synchronised", "NTP or a hardware clock", do))
     return found
