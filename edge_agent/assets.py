@@ -8,8 +8,6 @@ Never: lets one asset's bad bundle stop another, accepts a bundle older than one
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from edge_agent.broker.messages import BundleName
@@ -18,13 +16,12 @@ from edge_agent.bundles.bundle import Bundle, BundleError, read_bundle
 from edge_agent.bundles.interpreter import ModelError
 from edge_agent.bundles.manifest import Manifest
 from edge_agent.bundles.model import model_of
+from edge_agent.bundles.shelf import SERIALS_NAME, bundle_of, read_serials
 from edge_agent.config import AssetSettings, Config
 from edge_agent.files import write_atomically
 from edge_agent.judging.pipeline import Pipeline, Site
 from edge_agent.spans import Spans, timed
 from firmware_bridge.schema import Schema
-
-SERIALS_NAME = "bundle_serials.json"
 
 
 class Asset:
@@ -56,15 +53,22 @@ class Asset:
             return "faulty"
         return "online" if self.streaming else "offline"
 
-    def load(self, keys: tuple[str, ...], lowest_serial: int) -> None:
-        """Reads the bundle and builds the pipeline, or sets `bundle_refusal`."""
+    def load(
+        self, keys: tuple[str, ...], lowest_serial: int, state_dir: Path | None = None
+    ) -> None:
+        """Reads the bundle (one that was installed in `state_dir` comes first) and builds the
+        pipeline, or sets `bundle_refusal`."""
+        configured = self.settings.bundle
         try:
-            bundle = read_bundle(self.settings.bundle, keys, lowest_serial)
+            if state_dir is None:
+                bundle = read_bundle(configured, keys, lowest_serial)
+            else:
+                bundle = bundle_of(state_dir, self.name, configured, keys, lowest_serial)
             self.pipeline = build_pipeline(self.name, bundle, self.settings, self.invoke)
         except (BundleError, ModelError, ValueError) as error:
             self.bundle_refusal = str(error)
         except OSError as error:
-            self.bundle_refusal = f"{self.settings.bundle}: {error.strerror or error}"
+            self.bundle_refusal = f"{error.filename or configured}: {error.strerror or error}"
         else:
             manifest = bundle.manifest
             self.bundle = BundleName(manifest.name, manifest.serial, bundle.sha256)
@@ -117,23 +121,15 @@ def load_assets(config: Config) -> dict[str, Asset]:
     Raises `OSError` if the state folder can't be written.
     """
     config.storage.state_dir.mkdir(parents=True, exist_ok=True)
-    file = config.storage.state_dir / SERIALS_NAME
-    seen = _read_serials(file)
+    seen = read_serials(config.storage.state_dir)
     serials = dict(seen)
     assets = {name: Asset(name, settings) for name, settings in config.assets.items()}
     for asset in assets.values():
-        asset.load(config.trusted_keys, seen.get(asset.name, 1))
-        if asset.bundle:
-            serials[asset.name] = asset.bundle.serial
+        lowest_serial = seen.get(asset.name, 1)
+        asset.load(config.trusted_keys, lowest_serial, config.storage.state_dir)
+        if asset.bundle:  # one that was rolled back to is lower, and opens the door to no other
+            serials[asset.name] = max(lowest_serial, asset.bundle.serial)
     if serials != seen:
+        file = config.storage.state_dir / SERIALS_NAME
         write_atomically(file, json.dumps(serials, indent=1, sort_keys=True).encode())
     return assets
-
-
-def _read_serials(file: Path) -> Mapping[str, int]:
-    """What was accepted before; a file that makes no sense means nothing was."""
-    with suppress(OSError, ValueError):
-        serials = json.loads(file.read_bytes())
-        if isinstance(serials, dict):
-            return {name: value for name, value in serials.items() if type(value) is int}
-    return {}

@@ -14,7 +14,9 @@ def write_atomically(file: Path, content: bytes) -> None:
     """The file is the old one or the new one. Written by root, it belongs to whom its folder does.
     Raises `OSError`."""
     draft = file.with_name(file.name + ".new")
-    with draft.open("wb") as stream:
+    # A link that somebody has put there would lead root's pen elsewhere.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(draft, flags, 0o666), "wb") as stream:
         stream.write(content)
         stream.flush()
         if os.geteuid() == 0:

@@ -13,6 +13,7 @@ from edge_agent.config import ConfigError, Problem, load_config, read_config
 from edge_agent.config.effective import rows, toml_lines
 from tests.programs import run
 
+KEY = "A" * 43 + "="
 FILE = """\
 [gateway]
 id = "hall-1"
@@ -61,7 +62,7 @@ def refused(file: Path, **given: str) -> list[Problem]:
         ("MQTT__PORT", "1999", "mqtt.port", 1999),
         ("MQTT__SCORE_INTERVAL_SECONDS", "0.5", "mqtt.score_interval_seconds", 0.5),
         ("MQTT__INSECURE", "true", "mqtt.insecure", True),
-        ("TRUSTED_KEYS", '["a", "b"]', "trusted_keys", ["a", "b"]),
+        ("TRUSTED_KEYS", f'["{KEY}", "{KEY}"]', "trusted_keys", [KEY, KEY]),
         # Text stays text, whatever it looks like.
         ("GATEWAY__ID", "42", "gateway.id", "42"),
         ("BOARDS__PRESS__UID", "12e45", "boards.press.uid", "12e45"),

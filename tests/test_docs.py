@@ -14,8 +14,8 @@ from tests.conftest import ROOT
 
 FIRMWARE = "firmware_bridge/firmware"
 DOCUMENTS = (
-    "README.md", "edge_agent/DESIGN.md", "firmware_bridge/PROTOCOL.md", "converter/BUNDLE.md",
-    "converter/MODELS.md", "systemd/examples/INTEGRATIONS.md",
+    "README.md", "SECURITY.md", "edge_agent/DESIGN.md", "firmware_bridge/PROTOCOL.md",
+    "converter/BUNDLE.md", "converter/MODELS.md", "systemd/examples/INTEGRATIONS.md",
     f"{FIRMWARE}/README.md", f"{FIRMWARE}/WIRING.md", f"{FIRMWARE}/FLASHING.md",
 )  # fmt: skip
 # These two set up everything and run this very file; the demo has a test of its own.

@@ -99,7 +99,7 @@ def test_which_keys_are_live(tmp_path: Path, more: str, key: str, live: bool) ->
         ('port = "press.tty"', 'port = "other.tty"'),
         ('bundle = "pump.otolith"', 'bundle = "pump2.otolith"'),
         ('stream = "accel"', 'stream = "gyro"'),
-        ("[gateway]", 'trusted_keys = ["k"]\n[gateway]'),
+        ("[gateway]", 'trusted_keys = ["' + "A" * 43 + '="]\n[gateway]'),
     ],
 )
 def test_identity_boards_and_bundles_need_a_restart(tmp_path: Path, old: str, new: str) -> None:

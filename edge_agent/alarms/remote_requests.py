@@ -7,6 +7,7 @@ does not know. Bounds: 4096 bytes, texts as each field says; numbers are numbers
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -159,6 +160,9 @@ def read_request(name: str, payload: bytes) -> Read:
         return Read(None, None, f"saw no JSON ({error}); allowed: one JSON object, or nothing")
     if not isinstance(document, dict):
         return Read(None, None, f"saw {shown(document)}; allowed: one JSON object, or nothing")
+    if twice := _twice(payload):
+        # Whoever has let it pass may have read the other one.
+        return Read(None, None, f"saw the key {shown(twice)} twice; each may be there once")
     seen_id = document.get("id")
     readable = isinstance(seen_id, str) and 1 <= len(seen_id) <= MAX_ID_CHARACTERS
     request_id = seen_id if readable else None
@@ -169,6 +173,22 @@ def read_request(name: str, payload: bytes) -> Read:
         return Read(kind.model_validate(document), request_id, "")
     except ValidationError as error:
         return Read(None, request_id, _in_words(kind, error.errors(include_url=False)))
+
+
+def _twice(payload: bytes) -> str:
+    """The first key that an object of this JSON has more than once, cut; empty if none has."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                found.append(key[:KEY_CHARACTERS])
+            seen.add(key)
+
+    # Numbers stay text: Python would refuse those of more than 4300 digits, and be slow.
+    json.loads(payload or b"{}", object_pairs_hook=look, parse_int=str, parse_float=str)
+    return found[0] if found else ""
 
 
 def _unknown(name: str) -> str:

@@ -15,6 +15,8 @@ FIRST_WAIT_SECONDS = 1.0
 MAX_WAIT_SECONDS = 60.0
 # Two with one client id that come back at once throw each other out for ever.
 TAKEN_OVER_WAIT_SECONDS = 30.0
+# A connection that lasted so long was one: what ends it later is another trouble, and a short wait.
+STEADY_SECONDS = 3.0
 JITTER = 0.2
 
 
@@ -40,7 +42,6 @@ class Retry:
     def succeeded(self, session: Session) -> None:
         """The broker has accepted."""
         self._settled = self._settled or session.protocol == "3.1.1"
-        self._wait_seconds = FIRST_WAIT_SECONDS
 
     def failed(self, session: Session, now_s: float) -> bool:
         """The session is over; whether the other protocol is worth a try at once."""
@@ -50,7 +51,9 @@ class Retry:
             if older:
                 return True
         if session.taken_over:
-            self._wait_seconds = TAKEN_OVER_WAIT_SECONDS
+            self._wait_seconds = max(self._wait_seconds, TAKEN_OVER_WAIT_SECONDS)
+        elif session.accepted and now_s - session.since_s >= STEADY_SECONDS:
+            self._wait_seconds = FIRST_WAIT_SECONDS
         self.due_s = now_s + self._wait_seconds * random.uniform(1.0 - JITTER, 1.0 + JITTER)
         self._wait_seconds = min(2.0 * self._wait_seconds, MAX_WAIT_SECONDS)
         return False

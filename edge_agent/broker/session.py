@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
@@ -22,6 +23,13 @@ from paho.mqtt.properties import Properties as UntypedProperties
 
 from edge_agent.broker.incoming import Incoming
 from edge_agent.broker.messages import Message
+from edge_agent.broker.trouble import (
+    closed_early,
+    not_let_in,
+    tls_alert,
+    tls_context,
+    unreachable,
+)  # fmt: skip
 from edge_agent.config import MqttSettings, read_password, uses_tls
 
 Protocol: TypeAlias = Literal["5", "3.1.1"]
@@ -39,6 +47,7 @@ GREETING_SECONDS = 10.0
 # One that only knows 3.1.1 may wait for the rest of a packet that it misreads.
 FOREIGN_SECONDS = 2.0
 UNSUPPORTED_PROTOCOL, SESSION_TAKEN_OVER = 0x84, 0x8E
+BAD_PASSWORD, NOT_AUTHORISED = 0x86, 0x87
 # What people read, as against bytes.
 TEXT_TYPES = ("application/json", "text/")
 
@@ -109,7 +118,7 @@ class Session:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.reached = sock is not None
         except (OSError, ValueError) as error:
-            self.lost = str(error)
+            self.lost = unreachable(error, settings, time.time())
         finally:
             self.ready.set()
 
@@ -187,6 +196,7 @@ class Session:
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_publish, client.on_message = self._on_publish, self._on_message
         client.on_subscribe, client.on_socket_close = self._on_subscribe, self._on_socket_close
+        client.on_log = self._on_log
         return client
 
     def _properties(self, message: Message, correlation: bytes) -> Any:
@@ -197,9 +207,12 @@ class Session:
 
     def _on_connect(self, _c: Any, _u: Any, _flags: Any, reason: Any, properties: Any) -> None:
         self.answered, self.accepted = True, not reason.is_failure
+        self._client.on_log = None  # it would cost time with every packet
         if reason.is_failure:
             self.foreign = reason.value == UNSUPPORTED_PROTOCOL
             self.lost = f"the broker refuses the connection: {_words(reason, properties)}"
+            if reason.value in (BAD_PASSWORD, NOT_AUTHORISED):
+                self.lost += f"; {not_let_in(self._settings)}"
             return
         self.max_in_flight = getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT)
         self.max_packet_bytes = getattr(properties, "MaximumPacketSize", 0)
@@ -209,8 +222,17 @@ class Session:
             return
         self.taken_over = reason.value == SESSION_TAKEN_OVER
         self.foreign = self.reached and not self.answered
-        began = "connection lost" if self.answered else "the broker closed before it answered"
-        self.lost = f"{began}: {_words(reason, properties)}"
+        if self.answered:
+            self.lost = f"connection lost: {_words(reason, properties)}"
+        else:
+            self.lost = f"the broker closed before it answered; {closed_early(self._settings)}"
+
+    def _on_log(self, _c: Any, _u: Any, _level: int, text: str) -> None:
+        """Until the broker has answered: over TLS 1.3 it judges our certificate only after the
+        handshake, and paho tells what it has said here and nowhere else."""
+        told = tls_alert(text, self._settings)
+        if told and not self.lost:
+            self.lost = told
 
     def _on_publish(self, _c: Any, _u: Any, mid: int, reason: Any, properties: Any) -> None:
         refusal = _words(reason, properties) if reason.is_failure else ""
@@ -268,10 +290,4 @@ def _identify(settings: MqttSettings, client: paho.Client) -> None:
     if settings.username:
         client.username_pw_set(settings.username, read_password(settings))
     if uses_tls(settings):
-        paths = (settings.ca_file, settings.certificate_file, settings.key_file)
-        ca_file, certificate, key = (str(path) if path else None for path in paths)
-        context = ssl.create_default_context(cafile=ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if certificate:
-            context.load_cert_chain(certificate, key)
-        client.tls_set_context(context)
+        client.tls_set_context(tls_context(settings))

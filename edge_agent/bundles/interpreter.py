@@ -21,6 +21,10 @@ try:
 except ImportError:  # 32-bit Arm has no LiteRT wheel; the class is the same
     from tflite_runtime import interpreter as runtime
 
+# The package's name on the index, and whether it computes int8 networks with XNNPACK.
+RUNTIME = runtime.__name__.partition(".")[0].replace("_", "-")
+HAS_XNNPACK = RUNTIME == "ai-edge-litert"
+
 DTYPES = (np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.float32))
 
 
@@ -67,6 +71,15 @@ class Network:
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
         """In order, each with its leading 1."""
         return tuple(tensor.shape for tensor in self._outputs)
+
+    @property
+    def delegated(self) -> bool | None:
+        """Whether XNNPACK computes part of it: without it (no readable /proc/cpuinfo) the numbers
+        are others. None: this runtime has none for int8."""
+        if not HAS_XNNPACK:
+            return None
+        # No public call tells.
+        return any("DELEGATE" in each["op_name"] for each in self._runtime._get_ops_details())
 
     def __call__(self, *values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """The outputs, dequantised and without their batch."""

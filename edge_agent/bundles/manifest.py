@@ -35,6 +35,8 @@ Member: TypeAlias = Literal[
 
 Count: TypeAlias = Annotated[int, Field(ge=1, le=MAX_WINDOW_SAMPLES)]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+# Nothing that moves a terminal's cursor or breaks a line of the journal.
+Words: TypeAlias = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -42,8 +44,8 @@ class Sensor(Frozen):
     """What the model expects to be fed; the board's schema must say the same. `speed_channel` is
     the one that tells how fast the machine runs, or what it bears."""
 
-    channels: tuple[str, ...] = Field(min_length=1, max_length=MAX_CHANNELS)
-    unit: str
+    channels: tuple[Words, ...] = Field(min_length=1, max_length=MAX_CHANNELS)
+    unit: Words
     rate_hz: Positive
     speed_channel: str | None = None
 
@@ -242,7 +244,7 @@ class Manifest(Frozen):
     schema_version: Literal[1] = 1
     name: Name
     serial: int = Field(ge=1, lt=1 << 53)
-    created: str
+    created: Words
     sensor: Sensor
     front_end: FrontEndSpec
     window: WindowSpec

@@ -7,6 +7,8 @@ Never: reads a file or the environment, accepts a key that it doesn't know.
 from __future__ import annotations
 
 import ipaddress
+from base64 import b64decode
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -18,6 +20,7 @@ from edge_agent.judging.limits import LimitSpec, Machine
 from edge_agent.judging.quiet import QuietSpec
 
 SCHEMA_VERSION = 1
+KEY_BYTES = 32
 SLUG = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 TOPIC = r"^[^+#/\x00$][^+#\x00]{0,199}$"
 HOST = r"^([^\s/@:\[\]]{1,255}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?)$"
@@ -37,15 +40,25 @@ def _path(value: object) -> object:
     return value
 
 
+def _public_key(value: object) -> object:
+    """Here, and not when a bundle is read: it is a mistake in this file."""
+    with suppress(ValueError):
+        if not isinstance(value, str) or len(b64decode(value.strip(), validate=True)) == KEY_BYTES:
+            return value
+    raise ValueError("must be the 44 characters of a signing.pub that edge-converter keygen made")
+
+
 Slug: TypeAlias = Annotated[str, Field(pattern=SLUG)]
 Topic: TypeAlias = Annotated[str, Field(pattern=TOPIC)]
 Host: TypeAlias = Annotated[str, Field(pattern=HOST)]
 File: TypeAlias = Annotated[Path, BeforeValidator(_path)]
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=255)]
+PublicKey: TypeAlias = Annotated[Text, BeforeValidator(_public_key)]
 Port: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Windows: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 Pause: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=604_800, allow_inf_nan=False)]
 Seconds: TypeAlias = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_inf_nan=False)]
+Days: TypeAlias = Annotated[float, Field(strict=True, gt=0, le=36_500, allow_inf_nan=False)]
 
 # These are topics of the gateway itself, directly under the base.
 RESERVED_ASSETS = ("status", "info", "health", "board", "cmd", "cmd_result")
@@ -73,6 +86,7 @@ class MqttSettings(Section):
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     keepalive_seconds: Annotated[int, Field(strict=True, ge=5, le=3600)] = 20
     score_interval_seconds: Seconds = 1.0
+    drain_per_second: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 1000
     username: Text | None = None
     password_file: File | None = None
     tls: Annotated[bool, Field(strict=True)] = False
@@ -165,9 +179,12 @@ class StorageSettings(Section):
     of the wire around alarms stays as evidence."""
 
     state_dir: File = Path("/var/lib/edge-agent")
-    outbox_limit_bytes: Annotated[int, Field(strict=True, ge=65_536)] = 64_000_000
+    outbox_limit_bytes: Annotated[int, Field(strict=True, ge=65_536)] = 200_000_000
     outbox_limit_rows: Annotated[int, Field(strict=True, ge=100)] = 200_000
+    outbox_telemetry_days: Days = 7.0
+    outbox_alert_days: Days = 90.0
     evidence_limit_bytes: Annotated[int, Field(strict=True, ge=2_000_000)] = 200_000_000
+    evidence_daily_bytes: Annotated[int, Field(strict=True, ge=0)] = 16_000_000
 
 
 class RecorderSettings(Section):
@@ -181,9 +198,12 @@ class RecorderSettings(Section):
 
 
 class HealthSettings(Section):
-    """How often the gateway tells how it is."""
+    """How often the gateway tells how it is, and whether Prometheus is told, too: in a file that
+    the node exporter collects, or on a port of this machine alone (0: on none)."""
 
     interval_seconds: Seconds = 60.0
+    prometheus_file: File | None = None
+    prometheus_port: Annotated[int, Field(strict=True, ge=0, le=65535)] = 0
 
 
 class HomeAssistantSettings(Section):
@@ -197,7 +217,7 @@ class Config(Section):
     """Everything `edge-agent run` needs to know."""
 
     schema_version: Literal[1] = 1
-    trusted_keys: tuple[Text, ...] = ()
+    trusted_keys: tuple[PublicKey, ...] = ()
     gateway: GatewaySettings
     mqtt: MqttSettings = MqttSettings()
     boards: dict[Slug, BoardSettings] = Field(min_length=1)
