@@ -1,8 +1,9 @@
 """Tail: the last seconds of one board's wire, in memory.
 
-In: the board's description, chunks as they came, host seconds. Out: those chunks, oldest first, and
-what comes after them for each follower.
-Never: copies or reads the wire, keeps more than its limits, mixes two sessions of the board.
+In: the board's description, chunks as they came, host seconds. Out: the bytes of the last seconds,
+and what comes after them for each follower.
+Never: reads the wire, keeps more than its limits, mixes two sessions of the board. Its memory is
+allocated once: thousands of chunks of all sizes, kept for half a minute, would tear holes into it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from firmware_bridge.recording import identify_frames
 
 LIMIT_BYTES = 256 * 1024
 LIMIT_SECONDS = 30.0
-# What Python needs for a chunk beside its bytes; it counts, or tiny chunks would cost megabytes.
-CHUNK_COST_BYTES = 144
+# When bytes came is known to this; each of them would cost more than its bytes.
+MARK_SECONDS = 0.1
 # Each hand-over wakes the writer; a follower holds this much of the wire at most.
 HAND_OVER_SECONDS = 1.0
 
@@ -56,9 +57,10 @@ class Tail:
         self, limit_bytes: int = LIMIT_BYTES, limit_seconds: float = LIMIT_SECONDS
     ) -> None:
         self.head = b""
-        self._limit_bytes, self._limit_seconds = limit_bytes, limit_seconds
-        self._chunks: deque[tuple[float, bytes]] = deque()
-        self._bytes = 0
+        self._limit_seconds = limit_seconds
+        self._ring = bytearray(limit_bytes)
+        self._total = 0  # bytes of this session; the ring holds the last of them
+        self._marks: deque[tuple[float, int]] = deque()  # when, and how many had come before
         self._live = False
         self._followers: list[_Follower] = []
         self.listeners: list[Listener] = []
@@ -72,22 +74,22 @@ class Tail:
         """The board said who it is: what came before belongs to another session."""
         self.end()
         self.head = identify_frames(document)
-        self._chunks.clear()
-        self._bytes = 0
+        self._marks.clear()
+        self._total = 0
         self._live = True
         for listener in self.listeners:
             listener.begin(self.head)
 
     def take(self, chunk: bytes, now_s: float) -> None:
-        """A chunk came. On the hot path: two appends, and what is too old goes."""
+        """A chunk came. On the hot path: a copy, and now and then a mark."""
         if not self._live:
             return
-        chunks = self._chunks
-        chunks.append((now_s, chunk))
-        self._bytes += len(chunk) + CHUNK_COST_BYTES
-        since_s = now_s - self._limit_seconds
-        while chunks and (self._bytes > self._limit_bytes or chunks[0][0] < since_s):
-            self._bytes -= len(chunks.popleft()[1]) + CHUNK_COST_BYTES
+        marks = self._marks
+        if not marks or now_s - marks[-1][0] >= MARK_SECONDS:
+            marks.append((now_s, self._total))
+            while marks[0][0] < now_s - self._limit_seconds:
+                marks.popleft()
+        self._keep(chunk)
         for follower in self._followers:
             follower.chunks.append(chunk)
         for listener in self.listeners:
@@ -100,9 +102,14 @@ class Tail:
             follower.over = True
 
     def last(self, now_s: float) -> list[bytes]:
-        """What came in the last seconds, oldest first; may begin and end within a frame."""
+        """What came in the last seconds; may begin and end within a frame."""
         since_s = now_s - self._limit_seconds
-        return [chunk for came_s, chunk in self._chunks if came_s >= since_s]
+        begin = next((before for came_s, before in self._marks if came_s >= since_s), self._total)
+        kept = min(self._total - begin, len(self._ring))
+        at = (self._total - kept) % len(self._ring)
+        first = bytes(self._ring[at : at + kept])
+        rest = bytes(self._ring[: kept - len(first)])
+        return [part for part in (first, rest) if part]
 
     def follow(self, name: str, now_s: float, until_s: float) -> None:
         """From now on `handed` has what comes for `name`, up to `until_s`."""
@@ -119,3 +126,13 @@ class Tail:
         if found:
             self._followers = [follower for follower in self._followers if not follower.over]
         return found
+
+    def _keep(self, chunk: bytes) -> None:
+        ring, room = self._ring, len(self._ring)
+        self._total += len(chunk)
+        chunk = chunk[-room:]
+        at = (self._total - len(chunk)) % room
+        first = chunk[: room - at]
+        ring[at : at + len(first)] = first
+        rest = chunk[len(first) :]
+        ring[: len(rest)] = rest
