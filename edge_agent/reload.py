@@ -25,6 +25,8 @@ LIVE = (
     ("health", "interval_seconds"),
     ("storage", "outbox_limit_bytes"),
     ("storage", "outbox_limit_rows"),
+    ("storage", "outbox_telemetry_days"),
+    ("storage", "outbox_alert_days"),
 )
 CHANGES_TOLD = 12
 

@@ -9,6 +9,7 @@ Never: waits for anything but its selector, ends for a board, a broker or a bund
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -21,15 +22,17 @@ from edge_agent.boards.evidence.keeping import FOLDER
 from edge_agent.boards.ports import Closed, PortEvent
 from edge_agent.boards.recorder import Recorder
 from edge_agent.boards.session import BoardSession, SamplesObserver
+from edge_agent.calibrate.shelf import Shelf
 from edge_agent.config import Config
 from edge_agent.config.last_good import ConfigFile
 from edge_agent.gateway import Gateway, limits_of
 from edge_agent.journal import Journal
-from edge_agent.judging.pipeline import Fact
+from edge_agent.judging.pipeline import Fact, Judgement
 from edge_agent.notify import Notify
 from edge_agent.progress import known_as
 from edge_agent.reload import applied, changes, sentence
-from edge_agent.watchdog import Watchdog
+from edge_agent.state_folder import writable
+from edge_agent.watchdog import Watchdog, Watched
 from firmware_bridge.link import Link
 
 EXIT_OK, EXIT_IO = 0, 74
@@ -45,7 +48,7 @@ class Service:
     `observe_samples` with an asset's name and each batch before it is judged; `file` is where the
     configuration came from, for a reload.
 
-    Raises `OSError` if the state folder or the outbox can't be used.
+    Raises `OSError` if the outbox can't be used, or another agent runs on the state folder.
     """
 
     def __init__(
@@ -62,17 +65,28 @@ class Service:
         self._notify = Notify()
         if file and file.complaint:
             self._journal.error(f"{file.complaint}; running on the last good configuration")
+        config = self._config = self._on_writable_ground(config)
         self.assets = load_assets(config)
         for asset in self.assets.values():
             if asset.refusal:
                 self._journal.error(f"{asset.name}: refused: {asset.refusal}")
         storage = config.storage
         self._evidence = Evidence(
-            storage.state_dir / FOLDER, storage.evidence_limit_bytes, config.boards
-        )
+            storage.state_dir / FOLDER, storage.evidence_limit_bytes, config.boards,
+            daily_bytes=storage.evidence_daily_bytes,
+        )  # fmt: skip
         self._sessions = {name: self._session(name) for name in config.boards}
         self._complaint: str | None = None
         self._health_due_s = self._status_due_s = 0.0
+
+    def _on_writable_ground(self, config: Config) -> Config:
+        """The configuration, or the same with a stand-in for a state folder that takes nothing."""
+        folder, self._state_problem = writable(config.storage.state_dir)
+        if not self._state_problem:
+            return config
+        self._journal.error(self._state_problem)
+        storage = config.storage.model_copy(update={"state_dir": folder})
+        return config.model_copy(update={"storage": storage})
 
     def run(self, stop: threading.Event | None = None) -> int:
         """Runs until `stop` is set; gives the exit code."""
@@ -81,13 +95,18 @@ class Service:
             self._config, self.assets, self._sessions, self._evidence, self._journal,
             self.reload, self._visited,
         )  # fmt: skip
-        self._watchdog = Watchdog(self._notify, self._journal, {"evidence": self._evidence})
+        gateway.meter.state_ok = self._state_problem is None
+        gateway.meter.config_ok = not (self._file and self._file.complaint)
+        threads: dict[str, Watched] = {"evidence": self._evidence, "outbox": gateway.outbox}
+        self._watchdog = Watchdog(self._notify, self._journal, threads)
         try:
             self._notify.ready()
             return self._loop(stop or threading.Event())
         finally:
             self._notify.stopping()
             gateway.close()
+            if self._state_problem:
+                shutil.rmtree(self._config.storage.state_dir, ignore_errors=True)
             self._notify.close()
 
     def reload(self) -> str:
@@ -99,10 +118,12 @@ class Service:
         try:
             told = self._take_over(self._file.again())
         except (OSError, ValueError) as error:
+            self._gateway.meter.config_ok = False
             self._journal.error(f"not reloaded, nothing has changed: {error}")
             raise
         finally:
             self._notify.ready()
+        self._gateway.meter.reloaded()
         self._journal.info(told)
         return told
 
@@ -124,9 +145,19 @@ class Service:
 
     def _visited(self, request: dict[str, Any]) -> dict[str, Any]:
         """Somebody on this gateway asks; `ValueError` in words is an answer, too."""
+        if request.get("do") == "status":
+            return {"status": self._gateway.status().model_dump(mode="json")}
         if request.get("do") == "reload":
             return {"told": self.reload()}
+        if request.get("do") == "take_up":
+            return {"told": self._session_named(request.get("board")).take_up(time.monotonic())}
         raise ValueError(f"saw {request.get('do')!r}; there are status, reload, take_up, follow")
+
+    def _session_named(self, board: object) -> BoardSession:
+        session = self._sessions.get(board) if isinstance(board, str) else None
+        if session is None:
+            raise ValueError(f"saw board {board!r}; there are {', '.join(self._sessions)}")
+        return session
 
     def _loop(self, stop: threading.Event) -> int:
         gateway, sessions, monotonic = self._gateway, self._sessions, time.monotonic
@@ -159,6 +190,8 @@ class Service:
 
     def _judge(self, session: BoardSession, chunk: bytes, now_s: float) -> None:
         for fact in session.received(chunk, now_s):
+            if type(fact) is Judgement:
+                self._gateway.meter.judged(fact)
             self._gateway.reports.take(fact)
             if self._observe:
                 self._observe(fact)
@@ -189,6 +222,9 @@ class Service:
         gateway.outbox.tick(now_s)
         self._evidence.tick(now_s)
         gateway.door.tick(now_s)
+        gateway.exporter.tick(now_s)
+        for told in (*gateway.outbox.notices(), *self._evidence.notices()):
+            self._journal.warning(told)
         if self._evidence.problem != self._complaint:
             self._complaint = self._evidence.problem
             self._journal.warning(self._complaint or "evidence is kept again")
@@ -221,6 +257,7 @@ class Service:
         gateway.publisher.tell(gateway.messages.health(gateway.meter.measure(now_s, boards)))
         for board in boards:
             gateway.publisher.tell(gateway.messages.board(board.board, board))
+        gateway.exporter.write()
 
     def _settle(self, session: BoardSession) -> None:
         """Something about the board has changed that others must know."""
@@ -228,8 +265,12 @@ class Service:
         session.changed = False
         if session.streaming:
             gateway.ports.settled(session.name)
-        if gateway.reports.statuses():
+        calibrated = session.calibrated
+        if gateway.reports.statuses() or calibrated.changed:
             gateway.publisher.tell(gateway.about())
+        if calibrated.changed and calibrated.health is not None:
+            gateway.publisher.tell(gateway.messages.compass(session.name, calibrated.health))
+        calibrated.changed = False
 
     def _session(self, name: str) -> BoardSession:
         config = self._config
@@ -241,5 +282,5 @@ class Service:
         link = Link(config.boards[name].uid)
         return BoardSession(
             name, link, assets, recorder, self._journal, self._observe_samples,
-            self._evidence.tails[name],
+            self._evidence.tails[name], Shelf(config.storage.state_dir, name),
         )  # fmt: skip

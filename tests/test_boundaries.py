@@ -59,7 +59,13 @@ def importers(library: str) -> set[str]:
     ("library", "files"),
     [
         ("paho", {"edge_agent/broker/session.py"}),
-        ("sqlite3", {"edge_agent/broker/outbox.py", "edge_agent/broker/store.py"}),
+        (
+            "sqlite3",
+            {
+                f"edge_agent/broker/{n}.py"
+                for n in ("disk", "layout", "reading", "salvage", "store", "writing")
+            },
+        ),
         ("serial", {"firmware_bridge/port.py"}),
         # The converter strips files with the schema that comes with the runtime.
         ("ai_edge_litert", {"edge_agent/bundles/interpreter.py", "converter/tflite_file.py"}),

@@ -223,7 +223,7 @@ def every_message_is_as_promised(subscriber: Subscriber) -> None:
 
 def shape(topic: str, payload: bytes) -> tuple[str, ...]:
     """What a message is, without when it was and what was measured just then."""
-    if "/board/" in topic or topic.endswith("/score"):
+    if "/board/" in topic or topic.endswith(("/score", "/health")):
         return (topic,)
     try:
         document = json.loads(payload)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +125,14 @@ def waiting_events(folder: Path) -> list[dict[str, object]]:
     """What a stopped or killed agent has left in its outbox."""
     if not (folder / "state" / FILE_NAME).exists():
         return []
-    store = Store(folder / "state" / FILE_NAME, Limits())
-    rows = store.pending(0, 1000)
-    store.close()
+    # The file is the agent's alone while it runs: what lies there is looked at in a copy.
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in (FILE_NAME, f"{FILE_NAME}-wal"):
+            with suppress(FileNotFoundError):
+                shutil.copyfile(folder / "state" / name, Path(scratch) / name)
+        store = Store(Path(scratch) / FILE_NAME, Limits())
+        rows = store.pending(0, 1000)
+        store.close()
     found = [row.message for row in rows if row.message.topic.endswith("/event")]
     return [json.loads(message.payload) for message in found]
 

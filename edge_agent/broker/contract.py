@@ -18,6 +18,7 @@ from edge_agent.boards.board_health import BoardHealth
 from edge_agent.broker.messages import PLAIN, PNG
 from edge_agent.broker.payloads import (
     AssetStatus,
+    Compass,
     DriftEvent,
     Event,
     GapEvent,
@@ -52,6 +53,8 @@ SENT = (
     Channel("info", "info", Info, "what runs there", retained=True),
     Channel("health", "health", Health, "how the gateway is, as flat numbers", qos=0),
     Channel("board", "board/{board}", BoardHealth, "how a board is, as flat numbers", qos=0),
+    Channel("compass", "board/{board}/compass", Compass, "whether its compass can be believed",
+            retained=True),
     Channel("asset_status", "{asset}/status", AssetStatus, "whether an asset is being judged",
             retained=True, content_type=PLAIN),
     Channel("state", "{asset}/state", State, "how an asset is", retained=True),

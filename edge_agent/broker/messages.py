@@ -6,6 +6,7 @@ Never: sends anything, decides what is told. Topics, with <b> the base:
     <b>/status            online | stopped | offline, plain text, retained, last will
     <b>/info              retained: versions, boot, assets       <b>/health  numbers, not retained
     <b>/board/<board>     numbers, not retained: losses by kind, clock, the board's own counters
+    <b>/board/<board>/compass   retained: ok | disturbed | uncalibrated, if it has a magnetometer
     <b>/<asset>/status    retained: online | offline | refused | faulty
     <b>/<asset>/state     retained: ok | alarm | acked | snoozed <b>/<asset>/score   QoS 0
     <b>/<asset>/event     not retained, through the outbox: begin | update | end | gap | drift
@@ -26,6 +27,7 @@ from pydantic import BaseModel
 from edge_agent.alarms.annunciator import Told
 from edge_agent.broker.payloads import (
     AssetStatus,
+    Compass,
     DriftEvent,
     Event,
     GapEvent,
@@ -35,6 +37,7 @@ from edge_agent.broker.payloads import (
     known,
     short,
 )
+from edge_agent.calibrate.disturbance import CompassHealth
 from edge_agent.judging.drift import Drift
 from edge_agent.judging.explain import TOP_CHANNELS
 from edge_agent.judging.pipeline import Gap, Judgement
@@ -61,6 +64,16 @@ class Message(NamedTuple):
     def as_replayed(self) -> Message:
         """The same, saying that it comes late or again."""
         return self._replace(payload=self.payload.replace(NOT_REPLAYED, REPLAYED))
+
+    @property
+    def lane(self) -> str:
+        """Whose message it is: messages of one lane arrive in the order in which they were made."""
+        return lane_of(self.topic)
+
+
+def lane_of(topic: str) -> str:
+    """The asset's part of a topic: `<b>/pump` of `<b>/pump/event`."""
+    return topic.rpartition("/")[0]
 
 
 class Moment(NamedTuple):
@@ -123,7 +136,8 @@ class Messages:
             feature=fact.why.feature, direction=fact.why.direction,
             observed=known(fact.why.observed), expected=known(fact.why.expected),
             shape=fact.why.shape, why=fact.why.sentence,
-            bundle=bundle.name, bundle_serial=bundle.serial, bundle_sha256=bundle.sha256, **tops,
+            bundle=bundle.name, bundle_serial=bundle.serial, bundle_sha256=bundle.sha256,
+            calibration=fact.calibration, **tops,
         )  # fmt: skip
         key = f"{event.event_id}/{event.seq}"
         return Message(self._topic(fact.asset, "event"), as_json(event), key=key, alert=True)
@@ -160,7 +174,7 @@ class Messages:
         point = ScorePoint(
             asset=fact.asset, ts=self.time(fact.score.t), score=short(fact.score.value),
             threshold=short(fact.threshold), ratio=short(fact.ratio),
-            peak_ratio=short(peak_ratio), windows=windows,
+            peak_ratio=short(peak_ratio), windows=windows, calibration=fact.calibration,
         )  # fmt: skip
         return Message(
             self._topic(fact.asset, "score"), as_json(point), qos=0,
@@ -196,6 +210,15 @@ class Messages:
     def board(self, name: str, health: BaseModel) -> Message:
         """How a board is, as numbers."""
         return Message(f"{self.base_topic}/board/{name}", as_json(health), qos=0)
+
+    def compass(self, name: str, health: CompassHealth) -> Message:
+        """Whether a board's compass can be believed."""
+        told = Compass(
+            board=name, state=health.state, since=self.time(health.since_s),
+            ts=self.time(self._monotonic()), norm_ratio=health.norm_ratio,
+            dip_deg=health.dip_deg, calibration=health.calibration,
+        )  # fmt: skip
+        return Message(f"{self.base_topic}/board/{name}/compass", as_json(told), retain=True)
 
     def forgotten(self, asset: str) -> list[Message]:
         """Takes back all that is retained about an asset that is no more."""

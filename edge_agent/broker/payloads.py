@@ -5,6 +5,8 @@ Never: nests (but for the explanation), names a number without its unit or its r
 
 Times are RFC 3339 in UTC (`ts`), with the monotonic clock of this boot beside them (`mono_ms`,
 `boot_id`) for when the wall clock was wrong. A `replayed` message was stored first and comes late.
+Times that were stored by a wrong clock are mended on their way out, within one boot; where that
+can't be, `clock_synced` is there and false.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ class Event(Payload):
     bundle: str
     bundle_serial: int
     bundle_sha256: str
+    calibration: str | None = None
     replayed: bool = False
+    clock_synced: Literal[False] | None = None
 
 
 class GapEvent(Payload):
@@ -89,6 +93,7 @@ class GapEvent(Payload):
     samples_lost: int
     why: str
     replayed: bool = False
+    clock_synced: Literal[False] | None = None
 
 
 class DriftEvent(Payload):
@@ -110,6 +115,7 @@ class DriftEvent(Payload):
     bundle: str
     bundle_serial: int
     replayed: bool = False
+    clock_synced: Literal[False] | None = None
 
 
 class State(Payload):
@@ -140,3 +146,18 @@ class ScorePoint(Payload):
     ratio: float
     peak_ratio: float
     windows: int
+    calibration: str | None = None
+
+
+class Compass(Payload):
+    """Whether a board's compass can be believed: `disturbed` when the field's length has left 5 %
+    about the calibrated one, or its dip 3 degrees, for 5 s (after 30 s within both it is `ok`).
+    `norm_ratio` is that length over the calibrated one; `since`: when the word became this one."""
+
+    board: str
+    state: Literal["ok", "disturbed", "uncalibrated"]
+    since: str
+    ts: str
+    norm_ratio: float | None = None
+    dip_deg: float | None = None
+    calibration: str | None = None

@@ -3,7 +3,7 @@
 In: messages, room and bytes on the broker's socket (from the selector of `ports`), ticks.
 Out: publications; acknowledged rows to the outbox; what came on our topics to `received`.
 Never: blocks its caller, trusts paho's queue (it dies with the process), says connected before
-the broker has accepted.
+the broker has accepted, makes what is new wait for another asset's backlog.
 
 paho runs on the service's own thread and selector, so an alert goes from the score to the socket
 without waking anybody; only connecting, which may hang on a name or a handshake, has a thread.
@@ -19,9 +19,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from edge_agent.boards.ports import Ports
+from edge_agent.broker.drain import Drain
 from edge_agent.broker.incoming import Incoming
 from edge_agent.broker.messages import Message
 from edge_agent.broker.outbox import Outbox
+from edge_agent.broker.restamp import doubted
 from edge_agent.broker.retry import Retry
 from edge_agent.broker.session import Identity, Protocol, Session
 from edge_agent.broker.store import Note
@@ -31,6 +33,8 @@ from edge_agent.journal import Journal
 __all__ = ["Identity", "Incoming", "Publisher"]
 
 WINDOW = 50
+# So many places in the window are kept from the backlog.
+RESERVED = 10
 # What must not be lost waits in the outbox; what only waits for the window is told again anyway.
 MAX_TOLD = 1000
 # Two clients with one id throw each other out right after connecting.
@@ -45,6 +49,7 @@ class _Sent(NamedTuple):
 
     row_id: int
     topic: str
+    drained_bytes: int = 0
 
 
 class Publisher:
@@ -80,8 +85,7 @@ class Publisher:
         self._said: set[tuple[str, str]] = set()
         self._told: deque[tuple[Message, bytes]] = deque()
         self._in_flight: dict[int, _Sent] = {}
-        self._backlog = True
-        self._sent_id = self._old_id = 0
+        self._drain = Drain(outbox, settings.drain_per_second)
         self._refused_due_s: float | None = None
         self.connected = False
         self.connections = self.too_large = self.refused = self.incoming_dropped = 0
@@ -92,22 +96,22 @@ class Publisher:
         return self._retry.protocol
 
     def offer(self, message: Message, note: Note | None = None) -> None:
-        """A message that must arrive: sent at once if it can be, on disk until acknowledged, and
-        what is to be remembered of it in the same transaction."""
+        """A message that must arrive: sent at once if it can be and nothing older of its asset
+        waits, on disk until acknowledged, and what is to be remembered of it in the same
+        transaction."""
         session = self._session
-        if not session or not self._ready(session):
-            self._outbox.put(message, note=note)
-            self._backlog = True
+        if not session or not self._ready(session, message):
+            self._drain.add(message, self._outbox.put(message, note=note))
         elif self._fits(session, message):
             # The subscriber first, the disk after: it is the same thread, so no acknowledgement
             # can come in between.
-            mid = self._publish(session, message)
+            mid = self._publish(session, self._dated(message))
             row_id = self._outbox.put(message, sent=mid is not None, note=note)
             if mid is None:
-                self._backlog = True
+                self._drain.add(message, row_id)
             else:
                 self._in_flight[mid] = _Sent(row_id, message.topic)
-                self._sent_id = row_id
+                self._drain.passed(row_id)
         elif note:
             self._outbox.note(note)
 
@@ -130,6 +134,7 @@ class Publisher:
     def tick(self, now_s: float) -> None:
         """Connects, notices silence, sends what waits; ten times a second or so."""
         self._now_s = now_s
+        self._drain.tick(now_s)
         session = self._session
         if session is None:
             if now_s >= self._retry.due_s:
@@ -150,7 +155,7 @@ class Publisher:
 
     def idle(self) -> bool:
         """Whether nothing waits for the broker (or there is none to wait for)."""
-        return not self.connected or not (self._in_flight or self._backlog or self._told)
+        return not self.connected or not (self._in_flight or self._drain.waits or self._told)
 
     def close(self) -> None:
         """Ends the connection; the last will is not published."""
@@ -158,14 +163,26 @@ class Publisher:
         if session and session.ready.is_set():
             session.close()
 
-    def _ready(self, session: Session) -> bool:
-        """Whether a message may go ahead: nothing older waits."""
-        waiting = self._backlog or self._told
-        return self.connected and not waiting and self._room(session) > 0
+    def _ready(self, session: Session, message: Message) -> bool:
+        """Whether a message may go at once."""
+        ready = self.connected and not self._told and self._room(session) > 0
+        return ready and self._drain.is_free(message.topic)
+
+    def _dated(self, message: Message) -> Message:
+        """The message as it goes at once: with a clock that was never set it says so."""
+        if self._outbox.clock.believable():
+            return message
+        return message._replace(payload=doubted(message.payload))
 
     def _room(self, session: Session) -> int:
         """How many messages the broker takes before it has acknowledged any."""
         return min(WINDOW, session.max_in_flight) - len(self._in_flight)
+
+    def _drain_room(self, session: Session) -> int:
+        """How many of them the backlog may have."""
+        window = min(WINDOW, session.max_in_flight)
+        reserved = min(RESERVED, max(1, window // 5)) if window > 1 else 0
+        return self._room(session) - reserved
 
     def _connect(self) -> Session:
         session = Session(self._settings, self._identity, self.protocol, self._ports.unwatch)
@@ -215,10 +232,11 @@ class Publisher:
             self._say_once(topic, f"refuses the subscription to {topic}: {reason}; {do}")
         session.unsubscribed.clear()
         if self.connected:
-            self._drain(session)
+            self._send_waiting(session)
         self._watch(session)
 
     def _acknowledge(self, sent: _Sent, refusal: str) -> None:
+        self._drain.bytes_in_flight -= sent.drained_bytes
         if refusal:
             self.refused += 1
             kept = sent.row_id != STORED_NOWHERE
@@ -227,7 +245,7 @@ class Publisher:
             if kept and self._refused_due_s is None:
                 self._refused_due_s = self._now_s + REFUSED_SECONDS
         elif sent.row_id != STORED_NOWHERE:
-            self._outbox.acknowledge(sent.row_id)
+            self._outbox.acknowledge(sent.row_id, sent.topic)
 
     def _send_refused_again(self) -> None:
         """Once nothing else is left, and not before its time."""
@@ -237,7 +255,7 @@ class Publisher:
 
     def _start_over(self) -> None:
         """Whatever is still in the outbox goes again, from the oldest on."""
-        self._backlog, self._sent_id, self._old_id = True, 0, self._outbox.last_id
+        self._drain.begin()
         self._refused_due_s = None
 
     def _welcome(self, session: Session) -> None:
@@ -255,23 +273,22 @@ class Publisher:
             self.tell(message)
         self._start_over()
 
-    def _drain(self, session: Session) -> None:
-        """Sends what waits in order, as much as the window has room for; the outbox comes last."""
+    def _send_waiting(self, session: Session) -> None:
+        """Sends what waits, as much as the window has room for; the outbox comes last."""
         while self._told and self._room(session) > 0 and self.connected:
             self._tell(session, *self._told.popleft())
-        while self._backlog and not self._told and self._room(session) > 0 and self.connected:
-            rows = self._outbox.pending(self._sent_id, self._room(session))
-            self._backlog = bool(rows)
-            for row in rows:
-                late = row.id <= self._old_id
-                message = row.message.as_replayed() if late else row.message
-                if not self._fits(session, message):
-                    self._outbox.acknowledge(row.id)
-                elif (mid := self._publish(session, message)) is not None:
-                    self._in_flight[mid] = _Sent(row.id, message.topic)
-                else:
-                    return
-                self._sent_id = row.id
+        drain = self._drain
+        while drain.waits and not self._told and self._drain_room(session) > 0 and self.connected:
+            row = drain.next()
+            if row is None:
+                return
+            message, size_bytes = drain.as_sent(row), len(row.message.payload)
+            if not self._fits(session, message):
+                self._outbox.acknowledge(row.id, message.topic)
+                drain.sent(row, 0)
+            elif (mid := self._publish(session, message)) is not None:
+                self._in_flight[mid] = _Sent(row.id, message.topic, size_bytes)
+                drain.sent(row, size_bytes)
 
     def _tell(self, session: Session, message: Message, correlation: bytes) -> None:
         if not self._fits(session, message, correlation):
@@ -313,7 +330,7 @@ class Publisher:
 
     def _fail(self, session: Session) -> None:
         """The connection is over; the next one is tried after a wait, with few exceptions."""
-        self._session, self.connected, self._backlog = None, False, True
+        self._session, self.connected, self._drain.waits = None, False, True
         session.close()
         if self._retry.failed(session, self._now_s):
             self._session = self._connect()

@@ -48,7 +48,7 @@ class HealthMeter:
         self._before: Health | None = None
         self._windows = 0
         self._late_max_s = 0.0
-        self.config_ok = True
+        self.config_ok = self.state_ok = True
         self.reloads = 0
 
     def reloaded(self) -> None:
@@ -184,7 +184,7 @@ class HealthMeter:
             "dropped_alerts": outbox.dropped_alerts,
             "dropped_telemetry": outbox.dropped_telemetry,
             "dropped_damaged": outbox.damaged_rows,
-            "outbox_ok": int(outbox.problem is None),
+            "outbox_ok": int(self.state_ok and outbox.problem is None),
             "evidence_ok": int(self._evidence.problem is None),
             "recorder_ok": int(all(recorder.problem is None for recorder in recorders)),
             "disk_free_bytes": machine.free_bytes(self._state_dir),
@@ -262,5 +262,5 @@ def _asset_info(asset: Asset) -> AssetInfo:
         bundle=bundle.name if bundle else None,
         bundle_serial=bundle.serial if bundle else None,
         bundle_sha256=bundle.sha256 if bundle else None,
-        calibration=asset.pipeline.calibration if asset.pipeline else None,
+        calibration=asset.pipeline.stamp if asset.pipeline else None,
     )

@@ -120,7 +120,7 @@ def _asset(asset: Asset, panel: Panel, last: Judgement | None, now_s: float) -> 
         episodes=counters.episodes,
         bundle=bundle.name if bundle else None,
         bundle_serial=bundle.serial if bundle else None,
-        calibration=asset.pipeline.calibration if asset.pipeline else None,
+        calibration=asset.pipeline.stamp if asset.pipeline else None,
     )
 
 

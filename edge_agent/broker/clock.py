@@ -1,0 +1,43 @@
+"""Clock: which boot this is, and what both its clocks say.
+
+In: nothing. Out: stamps. Never: judges them (`restamp` does).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_agent.broker.restamp import BUILT_S, Stamp
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Clock:
+    """Both clocks of this boot; without a boot's id no stamp is of the same boot as another."""
+
+    def __init__(
+        self,
+        boot_id: str | None = None,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.boot_id = _boot_id() if boot_id is None else boot_id
+        self._wall, self._monotonic = wall, monotonic
+
+    def now(self) -> Stamp:
+        """This moment."""
+        wall_s = self._wall()
+        return Stamp(self.boot_id, wall_s, wall_s - self._monotonic())
+
+    def believable(self) -> bool:
+        """Whether the wall clock may be right; below `BUILT_S` nobody has set it."""
+        return self._wall() >= BUILT_S
+
+
+def _boot_id() -> str:
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
