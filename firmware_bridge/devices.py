@@ -115,6 +115,9 @@ def why_not(path: str, error: OSError) -> str:
     number = error.errno
     if isinstance(error, FileNotFoundError) or number in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
         return f"{path} does not exist: plug the board in, or correct the path; {_there_is()}"
+    if number == errno.EPERM:
+        do = "add its DeviceAllow= to the unit (systemctl edit edge-agent) and restart the agent"
+        return f"{path}: systemd does not allow the service this kind of port: {do}"
     if isinstance(error, PermissionError) or number == errno.EACCES:
         group, user = group_of(path), user_name()
         cure = (

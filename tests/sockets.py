@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from firmware_bridge.board import SimulatedBoard
@@ -16,6 +17,7 @@ from firmware_bridge.codec import Decoder
 from firmware_bridge.frames import Data
 from firmware_bridge.hostile import HostileWire
 from firmware_bridge.simulator import LiveBoard, Plan, Wires, machine_sources
+from firmware_bridge.sources import Source
 
 STEP_SECONDS = 0.002
 
@@ -52,9 +54,13 @@ class Socket(threading.Thread):
         self._ended = False
         self.start()
 
-    def plug(self, seed: int = 7, boot_seconds: float = 0.0) -> str:
-        """A board, freshly powered; gives its UID. It is deaf and dumb for `boot_seconds`."""
-        document, sources = machine_sources(["vibration"], seed)
+    def plug(
+        self, seed: int = 7, boot_seconds: float = 0.0,
+        made: tuple[bytes, Sequence[Source]] | None = None,
+    ) -> str:  # fmt: skip
+        """A board, freshly powered; gives its UID. It is deaf and dumb for `boot_seconds`. Its
+        schema and sources are a vibration sensor's, or `made`."""
+        document, sources = made or machine_sources(["vibration"], seed)
         spares = self._take_last_number()
         now_s = time.monotonic()
         self._wire = CountingWire()

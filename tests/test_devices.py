@@ -120,6 +120,11 @@ def test_no_permission_names_the_group_and_the_command(board: PseudoTerminal) ->
     assert f"sudo ls -l {board.path}" in why_not(board.path, denied)
 
 
+def test_what_systemd_denies_is_not_a_matter_of_groups() -> None:
+    denied = PermissionError(1, "Operation not permitted")
+    assert "add its DeviceAllow= to the unit" in why_not("/dev/ttyS0", denied)
+
+
 def test_a_device_has_one_name_and_it_is_the_one_that_lasts(
     board: PseudoTerminal, tmp_path: Path
 ) -> None:

@@ -1,0 +1,1 @@
+"""The product under a real systemd: booted in namespaces, and in a virtual machine."""
