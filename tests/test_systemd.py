@@ -65,7 +65,12 @@ def test_the_unit_starts_the_command_that_there_is() -> None:
 def test_the_drivers_of_the_ports_are_loaded_before_the_unit_looks_for_them() -> None:
     """A device class that is unknown at the start is denied until the next one."""
     text = UNIT.read_text()
-    modules = {"char-ttyACM": "cdc_acm", "char-ttyUSB": "usbserial", "char-ttyAMA": None}
+    modules = {
+        "char-ttyACM": "cdc_acm",
+        "char-ttyUSB": "usbserial",
+        "char-ttyAMA": None,
+        "char-ttyS": None,
+    }
     assert set(re.findall(r"^DeviceAllow=(\S+) rw$", text, re.MULTILINE)) == set(modules)
     for key in ("After", "Wants"):
         (units,) = re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
