@@ -11,10 +11,11 @@ here() {
         mosquitto) PATH=$PATH:/usr/sbin command -v mosquitto ;;
         mosquitto-clients) command -v mosquitto_sub ;;
         systemd) command -v systemd-analyze ;;
-        gcc | clang) command -v "$1" ;;
+        gcc | clang | tmux) command -v "$1" ;;
         gcc-arm-none-eabi) command -v arm-none-eabi-gcc ;;
         qemu-system-arm) command -v qemu-system-arm ;;
         influxdb) command -v influxd ;;
+        strace) command -v strace ;;
         *) dpkg -s "$1" ;;
     esac >/dev/null 2>&1
 }

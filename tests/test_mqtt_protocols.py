@@ -139,7 +139,13 @@ def test_another_client_with_our_id_is_named(tmp_path: Path, mosquitto: Mosquitt
     second = Agent(tmp_path / "b", MqttSettings(port=mosquitto.port))
     first.until(lambda: first.publisher.connected)
     second.until(lambda: second.publisher.connected)
-    first.until(lambda: "is agent the client id of another gateway, too?" in first.log.getvalue())
+    said = "is agent the client id of another gateway, too?"
+
+    def named() -> bool:
+        second.step()
+        return said in first.log.getvalue() + second.log.getvalue()
+
+    first.until(named)
     first.close()
     second.close()
 

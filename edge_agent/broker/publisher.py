@@ -82,6 +82,7 @@ class Publisher:
         self._session: Session | None = None
         self._now_s = 0.0
         self._trouble = ""
+        self._short = 0
         self._said: set[tuple[str, str]] = set()
         self._told: deque[tuple[Message, bytes]] = deque()
         self._in_flight: dict[int, _Sent] = {}
@@ -339,7 +340,9 @@ class Publisher:
         if not session.reached:
             reason = f"{self._where}: {reason}"
         lasted_seconds = self._now_s - session.since_s
-        if session.taken_over or (session.accepted and lasted_seconds < FLAPPING_SECONDS):
+        short = session.accepted and lasted_seconds < FLAPPING_SECONDS
+        self._short = self._short + 1 if short else 0
+        if session.taken_over or self._short > 1:  # once may be a broker that is being restarted
             reason += f": is {self._identity.client_id} the client id of another gateway, too?"
         if reason != self._trouble:
             self._journal.warning(f"broker: {reason}; alerts are kept until it is back")

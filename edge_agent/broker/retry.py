@@ -12,7 +12,8 @@ from edge_agent.broker.session import FOREIGN_SECONDS, GREETING_SECONDS, Protoco
 from edge_agent.config import MqttSettings
 
 FIRST_WAIT_SECONDS = 1.0
-MAX_WAIT_SECONDS = 60.0
+# With its jitter under a minute: so long after the link is back, so are we.
+MAX_WAIT_SECONDS = 48.0
 # Two with one client id that come back at once throw each other out for ever.
 TAKEN_OVER_WAIT_SECONDS = 30.0
 # A connection that lasted so long was one: what ends it later is another trouble, and a short wait.
