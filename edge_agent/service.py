@@ -26,6 +26,7 @@ from edge_agent.calibrate.shelf import Shelf
 from edge_agent.config import Config
 from edge_agent.config.last_good import ConfigFile
 from edge_agent.gateway import Gateway, limits_of
+from edge_agent.health.machine import give_back
 from edge_agent.journal import Journal
 from edge_agent.judging.pipeline import Fact, Judgement
 from edge_agent.notify import Notify
@@ -48,7 +49,7 @@ class Service:
     `observe_samples` with an asset's name and each batch before it is judged; `file` is where the
     configuration came from, for a reload.
 
-    Raises `OSError` if the outbox can't be used, or another agent runs on the state folder.
+    Raises `OSError` if the state folder is none, or another agent runs on it.
     """
 
     def __init__(
@@ -253,6 +254,7 @@ class Service:
 
     def _tell_health(self, now_s: float) -> None:
         gateway = self._gateway
+        give_back()
         boards = gateway.meter.boards()
         gateway.publisher.tell(gateway.messages.health(gateway.meter.measure(now_s, boards)))
         for board in boards:

@@ -10,6 +10,7 @@ folder is well, under the same name and number.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -21,14 +22,17 @@ PROBE_BYTES = 65_536
 # A stand-in lies in memory: large things stay behind.
 MAX_COPIED_BYTES = 16 << 20
 PREFIX = "otolith-"
+DISK_TROUBLE = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def writable(state_dir: Path) -> tuple[Path, str | None]:
-    """The folder, or a stand-in and the reason in one line. Raises `OSError` if not even that can
-    be made."""
+    """The folder, or a stand-in and the reason in one line. Raises `OSError` for what a person has
+    to put right: a file in the way, a right that is missing."""
     try:
         _probe(state_dir)
     except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
         stand_in = Path(tempfile.mkdtemp(prefix=PREFIX))
         _copy(state_dir, stand_in)
         told = f"{state_dir}: {error.strerror or error}: alerts go on, but what waits is lost if "

@@ -133,7 +133,7 @@ def why_not(path: str, error: OSError) -> str:
 def _there_is() -> str:
     names = serial_devices()
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return f"there is {', '.join(names[:NAMES_SHOWN])}{more}" if names else "there is none"
+    return f"there is {', '.join(names[:NAMES_SHOWN])}{more}" if names else "no serial port is here"
 
 
 def _lockers(path: str, proc: Path) -> list[int]:

@@ -101,7 +101,7 @@ def test_the_search_for_a_holder_is_bounded(
 
 
 def test_what_is_not_there_is_said_with_what_is(tmp_path: Path) -> None:
-    assert "none does not exist: plug the board in, or correct the path; there is" in refusal(
+    assert "none does not exist: plug the board in, or correct the path; " in refusal(
         str(tmp_path / "none")
     )
 

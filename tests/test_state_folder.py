@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,20 +22,33 @@ def test_a_folder_that_can_be_written_is_taken_and_left_as_it_was(tmp_path: Path
     assert list((tmp_path / "state").iterdir()) == []
 
 
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
 def test_the_stand_in_begins_with_what_can_be_read(tmp_path: Path) -> None:
     state = tmp_path / "state"
     (state / "calibrations" / "b").mkdir(parents=True)
     (state / "calibrations" / "b" / "compass.current").write_text("compass-1-000000")
     (state / "large").write_bytes(bytes(MAX_COPIED_BYTES + 1))
     (state / "link").symlink_to("/etc/passwd")
-    (state / "probe.tmp").mkdir()  # in the way of every attempt to write
-    folder, problem = writable(state)
-    assert problem
+    disk = FaultyDisk(state, tmp_path / "trouble")
+    disk.fails("EROFS")
+    asked = f"from pathlib import Path; from edge_agent.state_folder import writable; \
+print(*writable(Path({str(state)!r})), sep='\\n')"
+    environment = {**disk.environment(), "TMPDIR": str(tmp_path)}
+    said = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    folder, problem = said.stdout.splitlines()
     assert str(state) in problem
-    assert sorted(path.name for path in folder.rglob("*")) == [
+    assert sorted(path.name for path in Path(folder).rglob("*")) == [
         "b", "calibrations", "compass.current",
     ]  # fmt: skip
-    shutil.rmtree(folder)
+
+
+def test_a_file_in_the_way_is_for_people_to_move(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("not a folder")
+    with pytest.raises(FileExistsError):
+        writable(tmp_path / "state")
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
