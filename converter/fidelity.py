@@ -9,7 +9,7 @@ The int8 model is judged by the gateway's own interpreter and scoring.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter_ns
@@ -23,15 +23,12 @@ from converter.evaluate import Scores, auc, spearman
 from converter.layers import LayerError
 from edge_agent.bundles.interpreter import Interpreter
 from edge_agent.bundles.manifest import NormalError
+from edge_agent.judging.commissioning import errors_of, normal_error, scores_of
 from edge_agent.judging.pipeline import Model
-from edge_agent.judging.scoring import Scorer, mean_squares
+from edge_agent.judging.scoring import Features, Scorer
 from edge_agent.judging.threshold import Threshold
 from edge_agent.judging.threshold_spec import ThresholdSpec
 
-# The mean of so many of the largest errors: a single quantile of few windows is mostly chance, and
-# float and int8 would then blame different channels.
-LARGEST_SHARE = 0.05
-ERROR_FLOOR = 1e-6
 LATENCY_WINDOWS = 200
 
 # Scores of held-out windows and the speed of each.
@@ -104,13 +101,12 @@ def rate(
     commission: Commission,
 ) -> Rated:
     """Runs one model over every window, one at a time, as the gateway would."""
-    by_feature, by_step = _errors(model, scorer, held_out)
-    normal_error = NormalError(by_feature=_level(by_feature), by_step=_level(by_step))
+    held = errors_of(model, scorer, _scaled(scorer, held_out))
+    levels = normal_error(held)
     # A score may be made of these very levels: each model has its own.
-    scorer = scorer.knowing(normal_error)
-    held_scores = np.array([scorer.value(errors) for errors in by_feature])
-    evaluated, _ = _errors(model, scorer, evaluate)
-    scores = np.array([scorer.value(errors) for errors in evaluated])
+    scorer = scorer.knowing(levels)
+    held_scores = scores_of(scorer, held.by_feature)
+    scores = scores_of(scorer, errors_of(model, scorer, _scaled(scorer, evaluate)).by_feature)
     threshold = commission(held_scores, held_out.speed)
     gateway = Threshold(threshold)
     speeds = np.concatenate([held_out.speed, evaluate.speed])
@@ -123,7 +119,7 @@ def rate(
         scores,
         limits,
         threshold,
-        normal_error,
+        levels,
         auc(np.concatenate([held_scores, scores[normal]]), scores[anomalous]),
         float(np.mean(held_over)),
         _share(over[normal]),
@@ -197,22 +193,8 @@ def _all(rated: Rated) -> Scores:
     return np.concatenate([rated.held_out, rated.evaluate])
 
 
-def _errors(
-    model: Model, scorer: Scorer, windows: WindowSet
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The mean squared errors by feature and by step of each window."""
-    count, steps, features = windows.features.shape
-    by_feature, by_step = np.empty((count, features)), np.empty((count, steps))
-    for i, values in enumerate(windows.features):
-        scaled = scorer.scale(values)
-        residuals = scorer.score(0.0, scaled, model(scaled)).residuals
-        by_feature[i], by_step[i] = mean_squares(residuals), np.square(residuals).mean(axis=1)
-    return by_feature, by_step
-
-
-def _level(errors: NDArray[np.float64]) -> tuple[float, ...]:
-    largest = np.sort(errors, axis=0)[-max(1, round(LARGEST_SHARE * len(errors))) :]
-    return tuple(np.maximum(largest.mean(axis=0), ERROR_FLOOR).tolist())
+def _scaled(scorer: Scorer, windows: WindowSet) -> Iterator[Features]:
+    return (scorer.scale(values) for values in windows.features)
 
 
 def _share(over: NDArray[np.bool_]) -> float | None:

@@ -17,16 +17,19 @@ from edge_agent.bundles.interpreter import ModelError
 from edge_agent.bundles.manifest import Manifest
 from edge_agent.bundles.model import model_of
 from edge_agent.bundles.shelf import SERIALS_NAME, bundle_of, read_serials
+from edge_agent.calibrate.baseline.applying import InUse, in_use
+from edge_agent.calibrate.shelf import Shelf
+from edge_agent.calibrate.stored import ShelfError
 from edge_agent.config import AssetSettings, Config
 from edge_agent.files import write_atomically
-from edge_agent.judging.pipeline import Pipeline, Site
+from edge_agent.judging.pipeline import Model, Pipeline, Site
 from edge_agent.spans import Spans, timed
 from firmware_bridge.schema import Schema
 
 
 class Asset:
     """One thing that is watched. `refusal`: why its bundle can't judge; `fault`: why it broke;
-    `invoke`: how long its model takes."""
+    `invoke`: how long its model takes; `note`: why the baseline in use is not applied, if so."""
 
     def __init__(self, name: str, settings: AssetSettings) -> None:
         self.name = name
@@ -38,6 +41,10 @@ class Asset:
         self.stream_refusal: str | None = None
         self.fault: str | None = None
         self.streaming = False
+        self.note: str | None = None
+        self._uid: str | None = None
+        self._shelf: Shelf | None = None
+        self._bundle: Bundle | None = None
 
     @property
     def refusal(self) -> str | None:
@@ -72,10 +79,45 @@ class Asset:
         else:
             manifest = bundle.manifest
             self.bundle = BundleName(manifest.name, manifest.serial, bundle.sha256)
+            # Only a memory's members are needed again: its slots may be others.
+            self._bundle = bundle if manifest.model.memory else bundle._replace(files={})
+            self._shelf = Shelf(state_dir, self.settings.board) if state_dir else None
+            self.take_up()
+
+    def take_up(self) -> str | None:
+        """Judges by the baseline that is in use on its board's shelf from the next window on, or
+        by the bundle alone; what came of it in one line, None if that is as before. Counters and
+        an episode go on, what the threshold had learned does not."""
+        pipeline, bundle = self.pipeline, self._bundle
+        if pipeline is None or bundle is None or self._shelf is None or self.bundle is None:
+            return None
+        self.note, found, model = None, None, None
+        try:
+            found = in_use(self._shelf, self.name, bundle.manifest, self.bundle.sha256, self._uid)
+            if (found.name if found else None) == pipeline.baseline:
+                return None
+            model = self._other_model(bundle, found)
+        except (ShelfError, ModelError) as error:
+            self.note = str(error)
+            if pipeline.baseline is None:
+                return self.note
+            found, model = None, self._other_model(bundle, None)
+        name = found.name if found else None
+        pipeline.commission(name, found.manifest if found else bundle.manifest, model)
+        return self.note or f"{self.name}: judged by {name or 'its bundle alone'} from now on"
+
+    def _other_model(self, bundle: Bundle, found: InUse | None) -> Model | None:
+        """The model with the slots of the baseline; None where there are no slots."""
+        if bundle.manifest.model.memory is None:
+            return None
+        members = bundle.files | dict(found.members if found else {})
+        return timed(model_of(bundle.manifest.model, members), self.invoke)
 
     def fit(self, schema: Schema) -> int | None:
         """The id of the stream to be fed from, or None and `stream_refusal` says why."""
         self.stream_refusal = self.fault = None
+        self._uid = schema.uid
+        self.take_up()
         if self.pipeline is None:
             return None
         try:

@@ -7,6 +7,7 @@ command needs (`run` must stay small).
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import signal
@@ -30,12 +31,16 @@ EXIT_OK, EXIT_NO, EXIT_USAGE, EXIT_IO, EXIT_CONFIG = 0, 1, 2, 74, 78
 
 def run(options: Namespace) -> int:
     """`edge-agent run --config F`: the service."""
+    from edge_agent.config.last_good import ConfigFile
     from edge_agent.service import Service
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    service = Service(load_config(options.config), reread=lambda: load_config(options.config))
+    # Whoever ends us because we hang finds in the journal where every thread was.
+    faulthandler.enable()
+    file = ConfigFile(options.config, options.last_good)
+    service = Service(file.first(), file=file)
     signal.signal(signal.SIGHUP, lambda *_: service.reload_asked.set())
     # What was made at the start stays: the collector needn't walk through it again and again.
     gc.collect()
@@ -85,7 +90,12 @@ def replay(options: Namespace) -> int:
     from edge_agent.judging.pipeline import Judgement
     from edge_agent.replay import Replay
 
-    replayed = Replay(options.recording, read_bundle(options.bundle), options.stream)
+    bundle, calibration = read_bundle(options.bundle), None
+    if options.calibration is not None:
+        from edge_agent.calibrate.shelf import read_file
+
+        calibration = read_file(options.calibration)
+    replayed = Replay(options.recording, bundle, options.stream, calibration)
     windows, told = 0, []
     for fact in replayed.facts(options.speed):
         if isinstance(fact, Judgement):
@@ -124,34 +134,82 @@ def inspect(options: Namespace) -> int:
     return EXIT_OK
 
 
+def bundle(options: Namespace) -> int:
+    """`edge-agent bundle install | list | rollback`: which bundle judges an asset."""
+    from edge_agent.bundles.command import bundle_command
+
+    return bundle_command(options)
+
+
 def calibrate_compass(options: Namespace) -> int:
-    """`edge-agent calibrate compass --replay FILE`: hard and soft iron, and the error to expect."""
+    """`edge-agent calibrate compass`: hard and soft iron, and the error to expect."""
     from edge_agent.calibrate.command import compass
 
     return compass(options)
 
 
+def calibrate_accel(options: Namespace) -> int:
+    """`edge-agent calibrate accel`: scale, cross axes and bias, from twelve poses."""
+    from edge_agent.calibrate.accel.command import accel
+
+    return accel(options)
+
+
+def calibrate_list(options: Namespace) -> int:
+    """`edge-agent calibrate list`: what is on the shelf, and in use."""
+    from edge_agent.calibrate.shelf_command import list_calibrations
+
+    return list_calibrations(options)
+
+
+def calibrate_show(options: Namespace) -> int:
+    """`edge-agent calibrate show`: everything that one of them says."""
+    from edge_agent.calibrate.shelf_command import show_calibration
+
+    return show_calibration(options)
+
+
+def calibrate_rollback(options: Namespace) -> int:
+    """`edge-agent calibrate rollback`: the one before is in use again."""
+    from edge_agent.calibrate.shelf_command import rollback
+
+    return rollback(options)
+
+
 def doctor(options: Namespace) -> int:
     """`edge-agent doctor`: what is wrong with ports, boards, broker and machine."""
-    from edge_agent.checkup.doctor import examine, support_file
+    from edge_agent.checkup.command import doctor
 
-    config = None if options.port else load_config(options.config)
-    boards = config.boards if config else {
-        str(options.port): BoardSettings(port=options.port, baud=options.baud)
-    }  # fmt: skip
-    findings, facts = examine(boards, config, options.seconds, tell)
-    wrong = sum(finding.level == "wrong" for finding in findings)
-    for finding in findings:
-        if options.json:
-            say(**finding._asdict())
-        else:
-            line(finding.line)
-    if options.out:
-        support_file(options.out, config, findings, facts)
-        tell(f"{options.out}: for whoever helps; no password is in it")
+    return doctor(options)
+
+
+def selftest(options: Namespace) -> int:
+    """`edge-agent selftest`: whether this version computes here what it computed at home."""
+    from edge_agent.selftest import selftest
+
+    return selftest(options)
+
+
+def rollback(_: Namespace) -> int:
+    """`edge-agent rollback`: the version before this one, in one step."""
+    from edge_agent.installed import rollback
+
+    return rollback()
+
+
+def status(options: Namespace) -> int:
+    """`edge-agent status --config F`: how the service that runs is doing."""
+    from edge_agent.door import ask
+    from edge_agent.health.status import of_answer
+
+    found = of_answer(ask(load_config(options.config).storage.state_dir, {"do": "status"}))
     if options.json:
-        say(ok=not wrong, wrong=wrong, findings=len(findings))
-    return EXIT_NO if wrong else EXIT_OK
+        say(ok=not found.wrong, **found.model_dump(mode="json"))
+    else:
+        from edge_agent.health.status_page import print_page
+
+        print_page(found)
+    return EXIT_NO if found.wrong else EXIT_OK
 
 
 def demo(options: Namespace) -> int:
@@ -233,18 +291,22 @@ def _show(loaded: Loaded, as_json: bool) -> int:
 def _bundle_notes(config: Config) -> list[str]:
     """Bundles that would be refused at the start, as far as files can tell."""
     from edge_agent.assets import site_of
-    from edge_agent.bundles.bundle import BundleError, read_bundle
+    from edge_agent.bundles.bundle import BundleError
+    from edge_agent.bundles.shelf import installed_note, judging_bundle
     from edge_agent.judging.pipeline import Pipeline
 
     notes = []
     for name, asset in config.assets.items():
         try:
-            manifest = read_bundle(asset.bundle, config.trusted_keys).manifest
+            manifest = judging_bundle(config, name).manifest
+            if note := installed_note(config, name, manifest):
+                notes.append(f"assets.{name}.bundle: {note}")
             Pipeline(name, manifest, lambda scaled: scaled, site_of(asset, manifest))
         except (BundleError, ValueError) as error:
             notes.append(f"assets.{name}.bundle: {error}")
         except OSError as error:
-            notes.append(f"assets.{name}.bundle: {asset.bundle}: {error.strerror or error}")
+            file = error.filename or asset.bundle
+            notes.append(f"assets.{name}.bundle: {file}: {error.strerror or error}")
     return notes
 
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from edge_agent.assets import build_pipeline
 from edge_agent.bundles.bundle import Bundle
+from edge_agent.calibrate.applying import Applied
+from edge_agent.calibrate.stored import Stored
 from edge_agent.judging.pipeline import Fact
 from firmware_bridge.link import Identified
 from firmware_bridge.recording import Playback
@@ -38,13 +40,19 @@ class ReplaySummary(NamedTuple):
 
 
 class Replay:
-    """One recording, one bundle. Without `stream` it is the only one that the bundle fits.
+    """One recording, one bundle. Without `stream` it is the only one that the bundle fits. A
+    recording is raw: `calibration` is applied to it, as the service would.
 
     Raises `ModelError` for a model that does not run.
     """
 
-    def __init__(self, recording: Path, bundle: Bundle, stream: str | None = None) -> None:
+    def __init__(
+        self, recording: Path, bundle: Bundle, stream: str | None = None,
+        calibration: Stored | None = None,
+    ) -> None:  # fmt: skip
         self._recording, self._wanted = recording, stream
+        self._calibration = calibration
+        self._applied: Applied | None = None
         self.pipeline = build_pipeline(recording.stem, bundle)
         self._manifest = bundle.manifest
         self._stream: StreamSchema | None = None
@@ -63,6 +71,7 @@ class Replay:
                         yield from self._feed(event, began_s, speed)
                     elif isinstance(event, Identified):
                         self._stream = self._fitting(event.schema)
+                        self._apply(event.schema, self._stream)
         self._seconds_taken = time.perf_counter() - began_s
         if self._stream is None:
             raise ReplayError(f"{self._recording}: {playback.problem}")
@@ -84,7 +93,15 @@ class Replay:
         if speed:
             ahead_s = self._seconds_of_data / speed - (time.perf_counter() - began_s)
             time.sleep(max(0.0, ahead_s))
-        return self.pipeline.feed(samples)
+        return self.pipeline.feed(self._applied.apply(samples) if self._applied else samples)
+
+    def _apply(self, schema: Schema, stream: StreamSchema) -> None:
+        if self._calibration is None:
+            return
+        self._applied = Applied([self._calibration], schema)
+        if self._applied.refusals:
+            raise ReplayError(self._applied.refusals[0])
+        self.pipeline.calibrate(self._applied.id_of(stream.id))
 
     def _fitting(self, schema: Schema) -> StreamSchema:
         try:

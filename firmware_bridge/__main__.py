@@ -48,6 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     add = command.add_argument
     add("--machine", action="append", choices=MACHINES, help="repeat for several streams")
     add("--recording", type=Path, help="play this recording instead of a machine")
+    add(
+        "--turn",
+        metavar="HOW",
+        help="a compass in somebody's hands: full, poses, arc, still, or "
+        "how far it is tilted at most, in degrees",
+    )
+    add("--turn-speed", type=float, default=1.0, help="times as fast; 1 is all round in 6 s")
     add("--repeat", action="store_true", help="the recording begins again at its end")
     add("--seed", type=int, default=1)
     add("--uid", help="of the board; made from --seed if not given")

@@ -85,7 +85,7 @@ class Machine(Protocol):
         ...
 
 
-class _Chunked:
+class Chunked:
     """Cuts any block out of chunks on a fixed grid; remembers the last two."""
 
     def __init__(
@@ -140,7 +140,7 @@ class VibrationSettings:
     load_swing: float = 0.06
 
 
-class VibrationMachine(_Chunked):
+class VibrationMachine(Chunked):
     """Three axes x, y, z in g. Phases and wander come from the seed, noise from seed and chunk."""
 
     def __init__(
@@ -243,7 +243,7 @@ class VibrationMachine(_Chunked):
         return np.asarray(fault.active(t)[:, None] * shape * direction)
 
 
-class CompassMachine(_Chunked):
+class CompassMachine(Chunked):
     """A magnetometer on a machine that slews about the vertical; x, y, z in uT.
 
     The iron of the machine bends the field as it always does (hard and soft), which is what the

@@ -33,6 +33,7 @@ from firmware_bridge.signals import (
     make_machine,
 )
 from firmware_bridge.sources import MachineSource, Source, recording_sources
+from firmware_bridge.turned import turned_sources
 
 TICK_SECONDS = 0.004
 READ_BYTES = 4096
@@ -230,6 +231,11 @@ def _sources(options: Namespace, number: int) -> tuple[bytes, list[Source]]:
     if options.recording:
         document, recorded = recording_sources(read_chunks(options.recording), options.repeat)
         return document, [*recorded]
+    if options.turn:
+        return turned_sources(
+            options.turn, options.seed + number, options.turn_speed,
+            None if number else options.uid, options.rate, tuple(options.fault),
+        )  # fmt: skip
     return machine_sources(
         options.machine or ["vibration"], options.seed + number,
         None if number else options.uid, options.rate, options.fault,

@@ -12,7 +12,17 @@ from edge_agent.calibrate.compass import calibrate
 from edge_agent.calibrate.heading import attitudes, heading_deg, level_turns_deg
 from edge_agent.calibrate.site import site_at
 from edge_agent.calibrate.turning import check
-from tests.turned_boards import CASES, DOWN, FIELD, FIRST_SEED, Case, rotation, solved, turned_board
+from tests.turned_boards import (
+    CASES,
+    DOWN,
+    FIELD,
+    FIRST_SEED,
+    Case,
+    rotation,
+    solved,
+    tumbled,
+    turned_board,
+)
 
 # Few, to be quick: a median of 16 is off by a tenth. `python -m tests.turned_boards` does more.
 SEEDS = 16
@@ -232,3 +242,22 @@ def test_rotations_of_the_generator_are_rotations() -> None:
     turned = rotation(np.array([0.3, -0.2, 0.5]))
     assert turned @ turned.T == pytest.approx(np.eye(3), abs=1e-9)
     assert np.linalg.det(turned) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("count", [40, 300])
+def test_a_level_turn_says_nothing_of_the_field_across_it(count: int) -> None:
+    board = turned_board(14, 1.0, count=count)
+    found = calibrate(board.readings)
+    assert (found.method, found.verdict) == ("hard iron only", "fail")
+    assert found.error is not None
+    assert found.error.sigma_deg > 0.7 * board.heading_error_deg(*solved(found), 10.0)
+
+
+@pytest.mark.parametrize("peak_ut", [10.0, 30.0, 100.0])
+def test_a_magnet_that_passes_slowly_bends_the_fit_and_is_seen(peak_ut: float) -> None:
+    field, _ = tumbled(3)
+    clean = turned_board(1).readings._replace(field=field, acceleration=None, unit="uT")
+    assert calibrate(clean).verdict == "pass"
+    where = np.linspace(-4.0, 4.0, len(field))[:, None]
+    bent = field + peak_ut / (1.0 + where**2) ** 1.5 * np.array([1.0, -0.5, 0.3])
+    assert calibrate(clean._replace(field=bent)).verdict == "fail"

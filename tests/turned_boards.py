@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from edge_agent.calibrate.calibration import Calibration
 from edge_agent.calibrate.compass import calibrate
 from edge_agent.calibrate.heading import attitudes, heading_deg
 from edge_agent.calibrate.readings import Readings
+from firmware_bridge.recording import identify_frames, record
+from firmware_bridge.schema import StreamSchema, write_schema
+from firmware_bridge.sources import Source, recording_sources
+from firmware_bridge.turned import Attitudes, TurnedAccelerometer, TurnedMagnetometer
 
 Floats = NDArray[np.float64]
 FIRST_SEED = 1000
@@ -96,6 +100,34 @@ def rotation(vector: Floats) -> Floats:
         term = term @ generator / power
         total = total + term
     return np.asarray(total)
+
+
+MAG = StreamSchema(
+    id=2, name="mag", sensor="QMC5883L", format="<f4", channels=("x", "y", "z"), unit="uT",
+    scale=1.0, rate_hz=200.0, batch=10,
+)  # fmt: skip
+FELT = replace(MAG, id=1, name="accel", sensor="LIS3DH", unit="g")
+
+
+def played(
+    field: Floats, gravity: Floats | None = None, unit: str = "uT", uid: str = "ab" * 12
+) -> tuple[bytes, list[Source]]:
+    """A board that says these readings over and over, 200 a second."""
+    mag = replace(MAG, unit=unit)
+    streams = (mag,) if gravity is None else (mag, FELT)
+    document = write_schema("simulated", uid, "0.1.0", streams)
+    chunks = [identify_frames(document), *record(document, mag, field.astype("<f4"))]
+    if gravity is not None:
+        chunks += record(document, FELT, gravity.astype("<f4"))
+    _, sources = recording_sources(chunks, repeat=True)
+    return document, [*sources]
+
+
+def tumbled(seed: int = 1, count: int = 450) -> tuple[Floats, Floats]:
+    """A board turned by hand through all attitudes for a minute: field in uT and gravity in g."""
+    attitudes, rate_hz = Attitudes("full", seed), count / 60.0
+    mag = TurnedMagnetometer(attitudes, seed, rate_hz)
+    return mag.values(0, count), TurnedAccelerometer(attitudes, seed, rate_hz).values(0, count)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from edge_agent.assets import Asset
+from edge_agent.boards.calibrated import Calibrated
 from edge_agent.boards.evidence import Tail
 from edge_agent.boards.recorder import Recorder
+from edge_agent.calibrate.shelf import Shelf
 from edge_agent.journal import Journal
 from edge_agent.judging.pipeline import Fact, Pipeline
 from firmware_bridge.link import Event, Identified, Link, State, StateChanged
@@ -34,7 +36,9 @@ class BoardSession:
     def __init__(
         self, name: str, link: Link, assets: Sequence[Asset], recorder: Recorder | None,
         journal: Journal, observe_samples: SamplesObserver | None = None, tail: Tail | None = None,
+        shelf: Shelf | None = None,
     ) -> None:  # fmt: skip
+        self.calibrated = Calibrated(name, shelf, journal)
         self._observe_samples = observe_samples
         self.name = name
         self.link = link
@@ -64,11 +68,30 @@ class BoardSession:
         facts: list[Fact] = []
         for event in self.link.feed(chunk, now_s):
             if type(event) is Samples:
+                samples = self.calibrated.apply(event)
                 for asset in self._routes.get(event.stream, ()):
-                    facts += self._judge(asset, event, now_s)
+                    facts += self._judge(asset, samples, now_s)
             else:
-                self._note(event)
+                self._note(event, now_s)
+        self.changed = self.changed or self.calibrated.changed
         return facts
+
+    def take_up(self, now_s: float) -> str:
+        """The shelf of calibrations has changed: from the next sample on they are applied, and
+        every window begins anew. What came of it in one line."""
+        schema = self.link.schema
+        if schema is None:
+            return f"board {self.name} has not answered yet: they are applied when it does"
+        baselines = [told for asset in self.assets if (told := asset.take_up())]
+        if not self.calibrated.begin(schema, now_s):
+            same = f"board {self.name}: the same calibrations as before"
+            self.changed = self.changed or bool(baselines)
+            return "; ".join(baselines) or same
+        self._calibrate()
+        names = [self.calibrated.id_of(stream.id) for stream in schema.streams]
+        return (
+            f"board {self.name}: {', '.join(filter(None, names)) or 'no calibration'} from now on"
+        )
 
     def rest_seconds(self, now_s: float) -> float:
         """How long nothing can come that somebody waits for: no window is complete before its
@@ -81,7 +104,7 @@ class BoardSession:
     def tick(self, now_s: float) -> None:
         """Ten times a second or so."""
         for event in self.link.tick(now_s):
-            self._note(event)
+            self._note(event, now_s)
         if self.recorder:
             self.recorder.tick(now_s)
             if self.recorder.problem != self._complaint:
@@ -119,9 +142,11 @@ class BoardSession:
         self._due_s[asset.name] = _due_s(pipeline, samples, now_s)
         return facts
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Event, now_s: float) -> None:
         if isinstance(event, Identified):
+            self.calibrated.begin(event.schema, now_s)
             self._identified(event)
+            self._calibrate()
         elif isinstance(event, StateChanged):
             if event.state is State.STREAMING:
                 self._streaming()
@@ -136,8 +161,10 @@ class BoardSession:
     def _identified(self, event: Identified) -> None:
         routes: dict[int, list[Asset]] = {}
         for asset in self.assets:
-            before = asset.refusal
+            before, note = asset.refusal, asset.note
             stream = asset.fit(event.schema)
+            if asset.note and asset.note != note:
+                self._journal.warning(asset.note)
             if stream is not None:
                 routes.setdefault(stream, []).append(asset)
             elif asset.refusal != before:
@@ -147,6 +174,14 @@ class BoardSession:
         if self.recorder:
             self.recorder.begin(event.document)
         self.tail.begin(event.document)
+
+    def _calibrate(self) -> None:
+        """Every pipeline knows what its samples went through."""
+        for stream, assets in self._routes.items():
+            for asset in assets:
+                if asset.pipeline is not None:
+                    asset.pipeline.calibrate(self.calibrated.id_of(stream))
+        self.changed = True
 
     def _streaming(self) -> None:
         schema = self.link.schema

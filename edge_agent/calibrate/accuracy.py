@@ -93,8 +93,8 @@ def best_move(ellipsoid: Ellipsoid, dip_deg: float, z_up: bool = False) -> Move:
     return min(found, key=lambda move: move.sigma_deg)
 
 
-def _fields(dip_deg: float, tilt: tuple[float, float], z_up: bool) -> tuple[Floats, Floats]:
-    """Field of length 1 and down, in body axes, at every heading."""
+def fields(dip_deg: float, tilt: tuple[float, float], z_up: bool) -> tuple[Floats, Floats]:
+    """Field of length 1 and down, in body axes, at every heading, for one (nose, right) down."""
     turned = attitudes(HEADINGS_DEG, *tilt)
     if z_up:
         turned = UPSIDE_DOWN @ turned
@@ -104,7 +104,7 @@ def _fields(dip_deg: float, tilt: tuple[float, float], z_up: bool) -> tuple[Floa
 
 def _slopes(ellipsoid: Ellipsoid, dip_deg: float, tilt: tuple[float, float], z_up: bool) -> Floats:
     """Radians of heading for each parameter, [n, 12]: what moves the field to the east."""
-    field, down = _fields(dip_deg, tilt, z_up)
+    field, down = fields(dip_deg, tilt, z_up)
     east = np.cross(down, field)
     horizontal = np.linalg.norm(east, axis=1)[:, None]
     east /= horizontal
@@ -117,7 +117,7 @@ def _readings(
     ellipsoid: Ellipsoid, dip_deg: float, tilt: tuple[float, float], z_up: bool
 ) -> Floats:
     """What readings in this attitude would tell the fit, [n, 9] rows of its Jacobian."""
-    field, _ = _fields(dip_deg, tilt, z_up)
+    field, _ = fields(dip_deg, tilt, z_up)
     shifted = field @ np.linalg.inv(ellipsoid.matrix).T
     gradient = field @ ellipsoid.matrix
     steep = np.linalg.norm(gradient, axis=1)[:, None] * ellipsoid.noise

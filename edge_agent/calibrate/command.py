@@ -1,7 +1,7 @@
-"""`edge-agent calibrate compass`: files in, a verdict out.
+"""`edge-agent calibrate compass --replay`: files in, a verdict out.
 
 In: parsed options. Out: an exit code (0 pass or marginal, 1 fail), JSON lines or a page. Never:
-stores a calibration: it is shown and reported, and nothing on the gateway changes.
+stores a calibration of a file: it is shown and reported, and nothing on the gateway changes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ EXIT_USAGE = 2
 
 
 def compass(options: Namespace) -> int:
-    """`edge-agent calibrate compass --replay FILE`."""
+    """`edge-agent calibrate compass --replay FILE`, or `--config F` for a live board."""
     if options.longitude is not None and options.latitude is None:
         sys.stderr.write("edge-agent: --longitude needs --latitude\n")
         return EXIT_USAGE
     now = datetime.now(UTC)
     site = site_at(options.latitude, options.longitude, now.year + now.timetuple().tm_yday / 366)
+    if options.replay is None:
+        from edge_agent.calibrate.compass_command import compass_live
+
+        return compass_live(options, site)
     began_s = time.perf_counter()
     try:
         readings = read_readings(options.replay, options.stream)
@@ -79,7 +83,7 @@ def _answer(
     else:
         from edge_agent.calibrate.page import compass_page
 
-        compass_page(options.replay, readings, found, site, turned)
+        compass_page(str(options.replay), readings, found, site, turned)
     return int(failed)
 
 

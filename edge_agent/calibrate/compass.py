@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_agent.calibrate.accuracy import USUAL_DIP_DEG, heading_error, with_structure
 from edge_agent.calibrate.calibration import Calibration
 from edge_agent.calibrate.ellipsoid import Ellipsoid, fit_ellipsoid
-from edge_agent.calibrate.grading import graded, swap_words
+from edge_agent.calibrate.grading import MOVE_MACHINE, graded, graded_fixed, swap_words
 from edge_agent.calibrate.gravity import (
     LEAST_READINGS,
     Accelerometer,
@@ -32,7 +32,7 @@ from edge_agent.calibrate.gravity import (
 )
 from edge_agent.calibrate.hard_iron import hard_iron
 from edge_agent.calibrate.readings import Readings
-from edge_agent.calibrate.screening import implausible, unusable
+from edge_agent.calibrate.screening import implausible, is_flat, swayed, unusable
 from edge_agent.calibrate.site import Site
 from edge_agent.calibrate.sphere import MAD_TO_SIGMA, TRIM_SIGMAS, Floats, coverage, trimmed_sphere
 from edge_agent.calibrate.thinning import thinned
@@ -60,15 +60,16 @@ def calibrate(readings: Readings, site: Site = NOWHERE) -> Calibration:
     kept = thinned(readings.field, trimmed_sphere(readings.field))
     field = readings.field[kept]
     ellipsoid = _fit(field)
-    if ellipsoid is None:
+    if ellipsoid is None or is_flat(field, ellipsoid):
         return _of_hard_iron(readings, field, site)
     rows = None if readings.acceleration is None else readings.acceleration[kept]
     found = _with_gravity(ellipsoid, field, rows, site)
-    if found.error is None or found.error.sigma_deg > SHAPELESS_DEG:
-        return _of_hard_iron(readings, field, site)
     seconds = None if readings.seconds is None else readings.seconds[kept]
+    changed = swayed(field, ellipsoid, seconds)
+    if found.error is None or (found.error.sigma_deg > SHAPELESS_DEG and not changed):
+        return _of_hard_iron(readings, field, site)
     found = _measured(replace(found, kept=len(field)), readings.field)
-    why = swap_words(found) or implausible(ellipsoid, seconds)
+    why = swap_words(found) or implausible(ellipsoid, seconds, changed)
     return graded(_scaled(found, site), ellipsoid, why, readings.unit, site)
 
 
@@ -162,8 +163,33 @@ def _measured(found: Calibration, field: Floats) -> Calibration:
     )  # fmt: skip
 
 
+def calibrate_fixed(readings: Readings, site: Site = NOWHERE) -> Calibration:
+    """For a board that cannot be turned: the hard iron that its machine's own motion shows."""
+    problem = unusable(readings.field)
+    if problem:
+        return Calibration("fail", problem, MOVE_MACHINE)
+    kept = thinned(readings.field, trimmed_sphere(readings.field))
+    found, ellipsoid = _hard_iron(readings, readings.field[kept], site)
+    if found.verdict == "fail" and found.reason:
+        return replace(found, next_move=MOVE_MACHINE)
+    return graded_fixed(found, ellipsoid, readings.unit, site)
+
+
 def _of_hard_iron(readings: Readings, field: Floats, site: Site) -> Calibration:
     """What can be told for a board that was not turned enough for a shape."""
+    found, ellipsoid = _hard_iron(readings, field, site)
+    if found.reason:
+        return found
+    assert found.error is not None
+    why = (
+        f"the board was turned too little to see the soft iron ({found.coverage} of 100 sections): "
+        f"only the hard iron was found, and headings may be {found.error.sigma_deg:.0f}° wrong"
+    )
+    return graded(found, ellipsoid, why, readings.unit, site)
+
+
+def _hard_iron(readings: Readings, field: Floats, site: Site) -> tuple[Calibration, Ellipsoid]:
+    """Not graded yet, but refused with a reason where there is no shape at all."""
     ellipsoid = hard_iron(field)
     corrected = ellipsoid.correct(field)
     dip, z_up = _attitude(ellipsoid, corrected, None, site)
@@ -175,12 +201,8 @@ def _of_hard_iron(readings: Readings, field: Floats, site: Site) -> Calibration:
     found = _measured(found, readings.field)
     if ellipsoid.noise > SHAPELESS_NOISE:
         why = "the readings are a cloud without a shape: the board was not turned, or is no compass"
-        return replace(found, reason=why, next_move=AGAIN, seen=None)
-    why = (
-        f"the board was turned too little to see the soft iron ({found.coverage} of 100 sections): "
-        f"only the hard iron was found, and headings may be {error.sigma_deg:.0f}° wrong"
-    )
-    return graded(found, ellipsoid, why, readings.unit, site)
+        return replace(found, reason=why, next_move=AGAIN, seen=None), ellipsoid
+    return found, ellipsoid
 
 
 def _scaled(found: Calibration, site: Site) -> Calibration:

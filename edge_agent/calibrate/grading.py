@@ -12,10 +12,13 @@ from edge_agent.calibrate.accuracy import USUAL_DIP_DEG, best_move
 from edge_agent.calibrate.calibration import Calibration, Verdict
 from edge_agent.calibrate.earth_field import in_microtesla
 from edge_agent.calibrate.ellipsoid import Ellipsoid
-from edge_agent.calibrate.screening import off_site
+from edge_agent.calibrate.screening import EARTH_HIGH_UT, off_site
 from edge_agent.calibrate.site import Site
 
 PASS_DEG, MARGINAL_DEG = 0.5, 2.0
+# Of a board that cannot be turned: with more, east may as well be north-east.
+FIXED_DEG = 20.0
+MOVE_MACHINE = "let the machine turn as far as it can, both ways"
 
 
 def swap_words(found: Calibration) -> str | None:
@@ -52,6 +55,22 @@ def graded(
     if verdict == "fail":
         measured = f"{measured}: more than {MARGINAL_DEG:g}° is no compass"
     return replace(found, verdict=verdict, reason=measured, next_move=move)
+
+
+def graded_fixed(
+    found: Calibration, ellipsoid: Ellipsoid, unit: str | None, site: Site
+) -> Calibration:
+    """A calibration of the hard iron alone is never more than marginal."""
+    assert found.error is not None
+    sigma, scale = found.error.sigma_deg, in_microtesla(unit)
+    told = f"hard iron only, as the board cannot be turned: headings may be {sigma:.1f}° wrong"
+    if scale is not None and ellipsoid.radius * scale > EARTH_HIGH_UT:
+        told = f"the field is {ellipsoid.radius * scale:.0f} uT strong: check the unit"
+    elif sigma <= FIXED_DEG:
+        return replace(found, verdict="marginal", reason=told, next_move="")
+    else:
+        told = f"{told}; more than {FIXED_DEG:g}° is of no use"
+    return replace(found, verdict="fail", reason=told, next_move=MOVE_MACHINE)
 
 
 def _move(found: Calibration, ellipsoid: Ellipsoid) -> str:

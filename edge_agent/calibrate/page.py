@@ -5,8 +5,6 @@ In: what was found. Out: at most 80 columns on standard output. Never: says what
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,13 +19,14 @@ WIDTH = 80
 
 
 def compass_page(
-    path: Path,
+    title: str,
     readings: Readings | None,
     found: Calibration,
     site: Site,
     turned: Check | str | None,
+    last: str = "Nothing was stored: the calibration in use, if any, stays.",
 ) -> None:
-    """Numbers, then the verdict, then what to do next."""
+    """Numbers, then the verdict, then what to do next, then what became of it."""
     console = Console(highlight=False)
     console.width = min(console.width, WIDTH)
     table = Table.grid(padding=(0, 2))
@@ -35,12 +34,12 @@ def compass_page(
     table.add_column()
     for name, text in _rows(readings, found, site, turned):
         table.add_row(name, escape(text))
-    console.print(escape(str(path)), style="dim", soft_wrap=True)
+    console.print(escape(title), style="dim", soft_wrap=True)
     console.print(table)
     console.print(f"[{COLOURS[found.verdict]}]{found.verdict.upper()}[/]  {escape(found.reason)}")
     if found.next_move:
         console.print(f"[cyan]next[/]  {escape(found.next_move)}")
-    console.print("Nothing was stored: the calibration in use, if any, stays.", style="dim")
+    console.print(escape(last), style="dim")
 
 
 def _rows(

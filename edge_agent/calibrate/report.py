@@ -40,14 +40,16 @@ def write_report(
     site: Site,
     turned: Check | None,
     now: datetime,
+    stamp: dict[str, Any] | None = None,
 ) -> tuple[Path, Path]:
-    """Writes `compass-TIME.html` and `compass-TIME.json`; gives their paths. Raises `OSError`."""
+    """Writes `compass-TIME.html` and `compass-TIME.json`; gives their paths. `stamp` is what only
+    a live board tells. Raises `OSError`."""
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = _parameters(readings, found, site, turned, now)
+    parameters = _parameters(readings, found, site, turned, now) | (stamp or {})
     name = f"compass-{now:%Y%m%dT%H%M%S.%fZ}"
     page, data = folder / f"{name}.html", folder / f"{name}.json"
-    _write(data, json.dumps(parameters, indent=2, allow_nan=False) + "\n")
-    _write(page, _html(parameters, readings, found, turned))
+    write_whole(data, json.dumps(parameters, indent=2, allow_nan=False) + "\n")
+    write_whole(page, _html(parameters, readings, found, turned))
     return page, data
 
 
@@ -127,7 +129,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Whole or not at all, also when the power goes."""
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.calibrate.ellipsoid import Ellipsoid
-from edge_agent.calibrate.sphere import Floats
+from edge_agent.calibrate.sphere import MAD_TO_SIGMA, Floats
 
 LEAST_READINGS = 30
 STUCK_SHARE = 0.002
@@ -20,7 +20,12 @@ MATRIX_LOW, MATRIX_HIGH = 0.2, 5.0
 # Earth's field is 22 to 67 uT; iron beside the sensor may add or take some.
 EARTH_LOW_UT, EARTH_HIGH_UT = 15.0, 95.0
 SITE_OFF, SITE_FAR_OFF = 0.1, 0.4
+# A field that changes: off the fit by this share of it, all the time or for a twelfth of it, and by
+# so many times the noise.
+SWAYED_LEAST, SWAYED_PART, SWAYED_TIMES, SWAYED_PARTS = 0.015, 0.05, 3.0, 12
 LINE_SHARE = 0.02
+# Tilted by 5 degrees, a turn rises so far out of its plane.
+PLANE_SIGMAS = 3.0
 NAMES = ("x", "y", "z")
 
 
@@ -53,6 +58,14 @@ def unusable(readings: Floats) -> str | None:
     return clipped(readings, low, high)
 
 
+def is_flat(readings: Floats, ellipsoid: Ellipsoid) -> bool:
+    """Whether the readings lie in one plane but for their noise, as after a level turn. A sphere
+    through them has its centre in that plane, whatever the field across it is."""
+    taken = readings[ellipsoid.inliers]
+    spread = np.linalg.svd(taken - taken.mean(axis=0), compute_uv=False) / np.sqrt(len(taken))
+    return bool(spread[2] < PLANE_SIGMAS * ellipsoid.noise * ellipsoid.radius)
+
+
 def clipped(readings: Floats, low: Floats, high: Floats) -> str | None:
     """Readings that lie on the very end of an axis, far more than just beside it."""
     for axis, (bottom, top) in enumerate(zip(low, high, strict=True)):
@@ -69,8 +82,11 @@ def clipped(readings: Floats, low: Floats, high: Floats) -> str | None:
     return None
 
 
-def implausible(ellipsoid: Ellipsoid, seconds: Floats | None) -> str | None:
-    """Why the fit, though it was made, is of no field that a board was turned in."""
+def implausible(
+    ellipsoid: Ellipsoid, seconds: Floats | None, changed: str | None = None
+) -> str | None:
+    """Why the fit, though it was made, is of no field that a board was turned in; `changed` is what
+    `swayed` said."""
     rejected = 1.0 - float(np.mean(ellipsoid.inliers))
     if rejected > MOST_REJECTED:
         when = _when(ellipsoid.inliers, seconds)
@@ -78,6 +94,8 @@ def implausible(ellipsoid: Ellipsoid, seconds: Floats | None) -> str | None:
             f"{rejected:.0%} of the readings do not fit the others{when}: "
             "something magnetic moved near the board; keep tools and phones away and repeat"
         )
+    if changed:
+        return changed
     if ellipsoid.noise > MOST_NOISE:
         return (
             f"the readings lie {ellipsoid.noise:.0%} of the field off any ellipsoid: the iron "
@@ -90,6 +108,33 @@ def implausible(ellipsoid: Ellipsoid, seconds: Floats | None) -> str | None:
             "and have the same unit"
         )
     return None
+
+
+def swayed(readings: Floats, ellipsoid: Ellipsoid, seconds: Floats | None) -> str | None:
+    """Why the field was not the same all the time: the readings lie much farther from the fit than
+    from their own neighbours in time. A magnet that passes slowly bends the fit instead of standing
+    out of it, and no covariance sees that."""
+    lengths = np.linalg.norm(ellipsoid.correct(readings), axis=1) / ellipsoid.radius - 1.0
+    taken, steps = lengths[ellipsoid.inliers], np.diff(lengths)
+    noise = MAD_TO_SIGMA * float(np.median(np.abs(steps - np.median(steps)))) / np.sqrt(2.0)
+    off = float(np.sqrt(np.mean(taken**2)))
+    parts = np.array_split(np.arange(len(lengths)), SWAYED_PARTS)
+    middles = np.abs([np.median(lengths[part]) for part in parts])
+    most = float(middles.max())
+    steady = off < max(SWAYED_LEAST, SWAYED_TIMES * noise)
+    if steady and most < max(SWAYED_PART, SWAYED_TIMES * noise):
+        return None
+    when, off = "", max(off, most)
+    if seconds is not None:
+        bad = np.flatnonzero(middles > 0.25 * most)
+        began = seconds[parts[bad[0]][0]] - seconds[0]
+        ended = seconds[parts[bad[-1]][-1]] - seconds[0]
+        when = f", most of it from {began:.0f} to {ended:.0f} s"
+    return (
+        f"the field was not the same all the time ({off:.1%} off, the sensor's noise is "
+        f"{noise:.1%}{when}): something magnetic moved near the board; keep tools and phones away "
+        "and repeat"
+    )
 
 
 def off_site(radius_ut: float | None, strength_ut: float | None) -> tuple[str | None, str | None]:

@@ -25,7 +25,7 @@ LIMIT_READINGS = 20_000
 
 def thinned(readings: Floats, sphere: Sphere) -> NDArray[np.bool_]:
     """bool[n]: what is kept, at most 20,000."""
-    cells = _cells(readings - sphere.centre)
+    cells = cells_of(readings - sphere.centre)
     counts = np.bincount(cells, minlength=HEIGHTS * TURNS)
     usual = float(np.median(counts[counts > 0]))
     quota = max(LEAST_IN_A_CELL, round(TIMES_THE_USUAL * usual))
@@ -38,8 +38,19 @@ def thinned(readings: Floats, sphere: Sphere) -> NDArray[np.bool_]:
     return _limited(kept)
 
 
-def _cells(directions: Floats) -> NDArray[np.intp]:
-    """Heights of equal thickness cut slices of equal area off a sphere."""
+def spread(readings: Floats, sphere: Sphere, quota: int) -> NDArray[np.intp]:
+    """Which readings a live calibration keeps, in order: the first `quota` of each cell, at most
+    1024 times as many."""
+    cells = cells_of(readings - sphere.centre)
+    by_cell = np.argsort(cells, kind="stable")
+    ranked = cells[by_cell]
+    first = np.searchsorted(ranked, ranked, side="left")
+    rank = np.arange(len(ranked)) - first
+    return np.sort(by_cell[rank < quota])
+
+
+def cells_of(directions: Floats) -> NDArray[np.intp]:
+    """The cell, 0 to 1023: heights of equal thickness cut slices of equal area off a sphere."""
     length = np.maximum(np.linalg.norm(directions, axis=1), np.finfo(float).tiny)
     height = (directions[:, 2] / length + 1.0) / 2.0
     turn = np.arctan2(directions[:, 1], directions[:, 0]) / (2 * np.pi) + 0.5

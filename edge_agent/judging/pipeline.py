@@ -74,7 +74,9 @@ class Gap(NamedTuple):
 
 class Judgement(NamedTuple):
     """One window's score beside the threshold. `ratio` is score / threshold, or value / limit where
-    the site's limit is nearer. A `quiet` window neither alarms nor teaches."""
+    the site's limit is nearer. A `quiet` window neither alarms nor teaches. `calibration` is the id
+    of the one that every sample of it went through, and of the baseline that it was judged by: one,
+    or both with a `+` between."""
 
     asset: str
     window_start: float
@@ -84,6 +86,7 @@ class Judgement(NamedTuple):
     ratio: float
     active: bool
     quiet: bool = False
+    calibration: str | None = None
 
 
 class AlarmEvent(NamedTuple):
@@ -96,6 +99,7 @@ class AlarmEvent(NamedTuple):
     threshold: float
     why: Why
     worst: Score | None
+    calibration: str | None = None
 
 
 Fact: TypeAlias = Gap | Judgement | AlarmEvent | Drift
@@ -142,6 +146,9 @@ class Pipeline:
         self.drift = DriftCheck(asset, manifest.threshold.sketch)
         self.front_end = make_front_end(manifest.front_end, sensor)
         self.teachable = True
+        self.calibration: str | None = None
+        self.baseline: str | None = None
+        self._anew: str | None = None
         self.recent: deque[float] = deque(maxlen=RECENT_WINDOWS)
         self._rules = self.rules(site or Site())
         self.alarm = Alarm(self._rules.alarm)
@@ -159,10 +166,37 @@ class Pipeline:
         if not samples.contiguous:
             reason = "board restarted" if samples.restarted else "samples lost"
             facts.append(self._gap(samples.t0, samples.lost_before, reason))
+        elif self._anew is not None:
+            facts.append(self._gap(samples.t0, 0, self._anew))
+        self._anew = None
         self.counters.samples += len(samples.values)
         for window in self._cut(samples):
             self._judge(window, facts)
         return facts
+
+    def calibrate(self, name: str | None) -> None:
+        """Samples go through another calibration from now on: no window mixes the two."""
+        if name != self.calibration:
+            used = self.counters.samples > 0
+            self._anew = f"calibration {name or 'none'} from now on" if used else None
+            self.calibration = name
+
+    @property
+    def stamp(self) -> str | None:
+        """The ids of what its windows go through and are judged by."""
+        return "+".join(filter(None, (self.calibration, self.baseline))) or None
+
+    def commission(self, name: str | None, manifest: Manifest, model: Model | None = None) -> None:
+        """Judges by other levels from the next window on: the bundle's own `manifest`, or that with
+        the threshold and the normal errors of the baseline `name`, which may have slots, and so a
+        `model`, of its own. An episode goes on; what the threshold had learned does not."""
+        self.baseline, self.manifest = name, manifest
+        self.threshold = Threshold(manifest.threshold)
+        self.drift = DriftCheck(self.asset, manifest.threshold.sketch)
+        self._scorer = self._scorer.knowing(manifest.normal_error)
+        self._model = model or self._model
+        self.recent.clear()
+        self.alarm.gap()
 
     def rules(self, site: Site) -> Rules:
         """What a site wants, made ready for this stream. Raises `ValueError` if it can't be."""
@@ -238,7 +272,7 @@ class Pipeline:
         facts.append(
             Judgement(
                 self.asset, window.t_start, window.first_row, score,
-                threshold, ratio, self.alarm.active, quiet,
+                threshold, ratio, self.alarm.active, quiet, self.stamp,
             )
         )  # fmt: skip
         if quiet:
@@ -263,7 +297,9 @@ class Pipeline:
 
     def _event(self, change: Change, score: float, threshold: float) -> AlarmEvent:
         why = afterwards(self._why) if change.kind == "end" else self._why
-        return AlarmEvent(self.asset, change, score, threshold, why, self._worst)
+        return AlarmEvent(
+            self.asset, change, score, threshold, why, self._worst, self.stamp
+        )  # fmt: skip
 
     def _explain(self, score: Score, speed: float, over: Exceeded | None) -> Why:
         sensor, known = self.manifest.sensor, self.threshold.unseen(speed)

@@ -8,6 +8,7 @@ doesn't know, grows with the window (more columns are pooled until it fits).
 from __future__ import annotations
 
 import base64
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -54,6 +55,7 @@ class Explanation(BaseModel):
     matrix: tuple[tuple[float, ...], ...]
     top_channels: tuple[TopChannel, ...]
     png: str
+    clock_synced: Literal[False] | None = None
 
 
 def explanation(
