@@ -21,6 +21,11 @@ import dist  # noqa: E402  # a script beside what it packs, in no package
 PREFIX = Path("opt/otolith")
 
 
+def unpack(archive: Path, folder: Path) -> None:
+    """As people do it; Debian 12's Python has no filter for archives yet."""
+    subprocess.run(["tar", "-xzf", str(archive), "-C", str(folder)], check=True)
+
+
 def next_version(release: Path, folder: Path) -> Path:
     """A release with a higher number, unpacked in this folder."""
     newer = linked(release, folder / "otolith-0.2.0")

@@ -31,6 +31,7 @@ from tests.releases import (
     other,
     rewrite,
     tree,
+    unpack,
 )
 
 UNIT = Path("etc/systemd/system/edge-agent.service")
@@ -68,7 +69,7 @@ def archive(sources: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def release(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive, unpacked; not to be changed."""
     folder = tmp_path_factory.mktemp("unpacked")
-    shutil.unpack_archive(archive, folder, filter="data")
+    unpack(archive, folder)
     (found,) = folder.iterdir()
     return found
 

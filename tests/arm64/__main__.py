@@ -26,6 +26,7 @@ from tests.arm64.networks import WINDOWS, networks
 from tests.arm64.outputs import outputs
 from tests.arm64.root import BUILD, PROCESSORS, Root, arm_programs_run, root
 from tests.conftest import ROOT
+from tests.releases import unpack
 
 SUITES = ("bookworm", "trixie")
 # Float behind an int8 encoder (the memory) or around int8 products (the step form): there the last
@@ -97,7 +98,7 @@ def examined(
 
 def install(debian: Root, archive: Path) -> None:
     """As on a gateway: unpack, and run install.sh."""
-    shutil.unpack_archive(archive, debian.folder / "mnt", filter="data")
+    unpack(archive, debian.folder / "mnt")
     (script,) = (debian.folder / "mnt").glob("otolith-*/install.sh")
     debian.run("sh", f"/{script.relative_to(debian.folder)}")
     shutil.rmtree(script.parent)

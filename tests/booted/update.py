@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,9 +20,7 @@ from tests.booted.machine import Machine, booted
 from tests.booted.root import PYTHON, root
 from tests.booted.verdict import Verdict, judged
 from tests.conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "systemd"))
-import dist  # noqa: E402  # a script beside what it packs, in no package
+from tests.releases import dist, unpack
 
 SUITE = "bookworm"
 INSTALL_SECONDS, READY_SECONDS = 300.0, 30.0
@@ -54,7 +51,7 @@ def _bare(layer: Path) -> None:
 def _releases(place: Path, folder: Path) -> str:
     """The release and its successors, unpacked; gives the number of the first."""
     target = dist.Target(platform.machine(), (PYTHON[SUITE],), True)
-    shutil.unpack_archive(dist.dist(target, folder), folder, filter="data")
+    unpack(dist.dist(target, folder), folder)
     (release,) = folder.glob("otolith-*/")
     first = release.name.split("-")[1]
     place.mkdir(parents=True, exist_ok=True)
