@@ -79,11 +79,17 @@ def until(wanted: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+NEEDLE = {"needle": ("c", "mag", programs.COMPASS)}
+
+
 def test_a_day_of_an_operator(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    config = configure(tmp_path, mosquitto.port, PUMP, SITE)
+    config = configure(tmp_path, mosquitto.port, PUMP | NEEDLE, SITE)
     subscriber = Subscriber(mosquitto.port, "#")
     gateway = Gateway(mosquitto.port, subscriber)
-    with programs.board(tmp_path / "b.tty", "--seed", 7, "--fault", "bearing:4:30"):
+    with (
+        programs.board(tmp_path / "b.tty", "--seed", 7, "--fault", "bearing:4:30"),
+        programs.board(tmp_path / "c.tty", "--machine", "compass", "--seed", 3),
+    ):
         with programs.agent(config) as agent:
             subscriber.until(lambda: subscriber.events("begin"), 40)
             begin = subscriber.events("begin")[0]
@@ -127,7 +133,7 @@ def answers_to_an_alarm(gateway: Gateway, begin: dict[str, Any]) -> None:
     )
     assert said["data"] == {"recording": begin["event_id"]}
     assert gateway.ask("feedback", asset="pump", verdict="missed")["status"] == "ok"
-    assert "1/1 boards streaming" in gateway.ask("status")["data"]["gateway"]
+    assert "2/2 boards streaming" in gateway.ask("status")["data"]["gateway"]
 
 
 def what_is_wrong_is_refused(gateway: Gateway, begin: dict[str, Any]) -> None:
