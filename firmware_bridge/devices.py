@@ -160,9 +160,19 @@ def _openers(path: str, proc: Path) -> list[int]:
         left -= len(links)
         if left < 0 or time.monotonic() > end_s:
             break
-        if any(_link(link) == target for link in links):
+        if any(_link(link) == target and _is_here(link, target) for link in links):
             found.append(int(process.name))
     return found
+
+
+def _is_here(link: Path, target: str) -> bool:
+    """Terminals of a container have the names of ours, and are others."""
+    if not target.startswith("/dev/pts/"):
+        return True
+    try:
+        return os.stat(link).st_dev == os.stat(target).st_dev
+    except OSError:
+        return False
 
 
 def _entries(folder: Path) -> Iterator[Path]:

@@ -110,7 +110,7 @@ def test_a_board_is_silent_again_after_the_visit() -> None:
 def test_no_such_device(tmp_path: Path) -> None:
     (finding,) = doctor("--port", tmp_path / "none", code=1)
     assert "does not exist" in finding["seen"]
-    assert finding["do"].startswith("plug the board in, or correct the path; there is")
+    assert finding["do"].startswith("plug the board in, or correct the path; ")
 
 
 def test_a_port_that_another_program_holds() -> None:

@@ -98,7 +98,9 @@ def series(values: np.ndarray, names: tuple[str, ...] = (), normal: float = 1.0)
     scorer = Scorer(scaler, levels, np.arange(count))
     scaled = values.astype(np.float32)
     score = scorer.score(0.0, scaled, np.zeros_like(scaled))
-    return Case(score, Sensor(channels=names, unit="V", rate_hz=0.1), ("",) * count, 10.0)
+    # Names that no manifest would let through must not break a picture either.
+    sensor = Sensor.model_construct(channels=names, unit="V", rate_hz=0.1)
+    return Case(score, sensor, ("",) * count, 10.0)
 
 
 def bands(values: np.ndarray, labels: tuple[str, ...], names: tuple[str, ...]) -> Case:

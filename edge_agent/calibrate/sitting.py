@@ -117,15 +117,17 @@ class Sitting:
 
 @contextmanager
 def _dropping() -> Iterator[None]:
-    """SIGHUP and SIGTERM become `Dropped` inside it."""
+    """SIGHUP and SIGTERM become `Dropped` inside it; Ctrl-C works, also under a script that has
+    told its children to ignore it."""
 
     def dropped(number: int, frame: FrameType | None) -> None:
         raise Dropped
 
     before = {}
-    for number in (signal.SIGHUP, signal.SIGTERM):
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        taken = signal.default_int_handler if number == signal.SIGINT else dropped
         with suppress(ValueError):  # not the main thread
-            before[number] = signal.signal(number, dropped)
+            before[number] = signal.signal(number, taken)
     try:
         yield
     finally:
