@@ -18,8 +18,8 @@ from edge_agent.bundles.manifest import Manifest
 from edge_agent.bundles.model import model_of
 from edge_agent.bundles.shelf import SERIALS_NAME, bundle_of, read_serials
 from edge_agent.calibrate.baseline.applying import InUse, in_use
-from edge_agent.calibrate.shelf import Shelf
-from edge_agent.calibrate.stored import ShelfError
+from edge_agent.calibrate.shelf.shelf import Shelf
+from edge_agent.calibrate.shelf.stored import ShelfError
 from edge_agent.config import AssetSettings, Config
 from edge_agent.files import write_atomically
 from edge_agent.judging.pipeline import Model, Pipeline, Site

@@ -92,7 +92,7 @@ def replay(options: Namespace) -> int:
 
     bundle, calibration = read_bundle(options.bundle), None
     if options.calibration is not None:
-        from edge_agent.calibrate.shelf import read_file
+        from edge_agent.calibrate.shelf.shelf import read_file
 
         calibration = read_file(options.calibration)
     replayed = Replay(options.recording, bundle, options.stream, calibration)
@@ -143,7 +143,7 @@ def bundle(options: Namespace) -> int:
 
 def calibrate_compass(options: Namespace) -> int:
     """`edge-agent calibrate compass`: hard and soft iron, and the error to expect."""
-    from edge_agent.calibrate.command import compass
+    from edge_agent.calibrate.compass.command import compass
 
     return compass(options)
 
@@ -157,21 +157,21 @@ def calibrate_accel(options: Namespace) -> int:
 
 def calibrate_list(options: Namespace) -> int:
     """`edge-agent calibrate list`: what is on the shelf, and in use."""
-    from edge_agent.calibrate.shelf_command import list_calibrations
+    from edge_agent.calibrate.shelf.command import list_calibrations
 
     return list_calibrations(options)
 
 
 def calibrate_show(options: Namespace) -> int:
     """`edge-agent calibrate show`: everything that one of them says."""
-    from edge_agent.calibrate.shelf_command import show_calibration
+    from edge_agent.calibrate.shelf.command import show_calibration
 
     return show_calibration(options)
 
 
 def calibrate_rollback(options: Namespace) -> int:
     """`edge-agent calibrate rollback`: the one before is in use again."""
-    from edge_agent.calibrate.shelf_command import rollback
+    from edge_agent.calibrate.shelf.command import rollback
 
     return rollback(options)
 

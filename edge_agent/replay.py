@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from edge_agent.assets import build_pipeline
 from edge_agent.bundles.bundle import Bundle
-from edge_agent.calibrate.applying import Applied
-from edge_agent.calibrate.stored import Stored
+from edge_agent.calibrate.shelf.applying import Applied
+from edge_agent.calibrate.shelf.stored import Stored
 from edge_agent.judging.pipeline import Fact
 from firmware_bridge.link import Identified
 from firmware_bridge.recording import Playback

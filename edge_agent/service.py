@@ -22,7 +22,7 @@ from edge_agent.boards.evidence.keeping import FOLDER
 from edge_agent.boards.ports import Closed, PortEvent
 from edge_agent.boards.recorder import Recorder
 from edge_agent.boards.session import BoardSession, SamplesObserver
-from edge_agent.calibrate.shelf import Shelf
+from edge_agent.calibrate.shelf.shelf import Shelf
 from edge_agent.config import Config
 from edge_agent.config.last_good import ConfigFile
 from edge_agent.gateway import Gateway, limits_of

@@ -27,7 +27,7 @@ from edge_agent.calibrate.accel.recording import read_recording
 from edge_agent.calibrate.accel.seconds import Second, Seconds
 from edge_agent.calibrate.accel.task import AccelTask
 from edge_agent.calibrate.accel.units import in_g, local_gravity_g
-from edge_agent.calibrate.task import CannotCalibrate, Refused
+from edge_agent.calibrate.sitting.task import CannotCalibrate, Refused
 from firmware_bridge.recording import Playback
 from firmware_bridge.samples import Samples
 from firmware_bridge.schema import Schema, StreamSchema

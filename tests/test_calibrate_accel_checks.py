@@ -16,8 +16,8 @@ from edge_agent.calibrate.accel.shaker import TONE_HZ, shaken, shaker_finding
 from edge_agent.calibrate.accel.sides import parse_sides
 from edge_agent.calibrate.accel.tap import Tapped, tap_finding, tapped
 from edge_agent.calibrate.accel.task import AccelTask
-from edge_agent.calibrate.live_command import Place
-from edge_agent.calibrate.shelf import Shelf
+from edge_agent.calibrate.shelf.shelf import Shelf
+from edge_agent.calibrate.sitting.command import Place
 from edge_agent.config import BoardSettings, load_config
 from edge_agent.config.settings import Config
 from firmware_bridge.board import SimulatedBoard

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from edge_agent.__main__ import main
-from edge_agent.calibrate.applying import Applied
-from edge_agent.calibrate.shelf import Shelf
-from edge_agent.calibrate.stored import Draft, Stored
+from edge_agent.calibrate.shelf.applying import Applied
+from edge_agent.calibrate.shelf.shelf import Shelf
+from edge_agent.calibrate.shelf.stored import Draft, Stored
 from firmware_bridge.recording import Playback
 from firmware_bridge.samples import Samples
 from tests import programs

@@ -19,8 +19,8 @@ from edge_agent.calibrate.baseline.partial import read_partial, write_partial
 from edge_agent.calibrate.baseline.task import state_names
 from edge_agent.calibrate.baseline.trend import block_means, trend
 from edge_agent.calibrate.baseline.verdict import conclude
-from edge_agent.calibrate.shelf import Shelf
-from edge_agent.calibrate.stored import ShelfError
+from edge_agent.calibrate.shelf.shelf import Shelf
+from edge_agent.calibrate.shelf.stored import ShelfError
 from edge_agent.config import AssetSettings
 from edge_agent.judging.pipeline import AlarmEvent, Judgement
 from edge_agent.judging.threshold_spec import SpeedBin

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from edge_agent.calibrate.shelf import Shelf
-from edge_agent.calibrate.stored import Stored
+from edge_agent.calibrate.shelf.shelf import Shelf
+from edge_agent.calibrate.shelf.stored import Stored
 from edge_agent.door.visit import SOCKET_NAME
 from tests import programs
 from tests.conftest import ROOT

@@ -18,7 +18,7 @@ from edge_agent.calibrate.baseline.applying import drop_unused_slots, write_slot
 from edge_agent.calibrate.baseline.capture import Capture
 from edge_agent.calibrate.baseline.drafting import Subject, drafted
 from edge_agent.calibrate.baseline.verdict import conclude
-from edge_agent.calibrate.shelf import Shelf
+from edge_agent.calibrate.shelf.shelf import Shelf
 from edge_agent.config import AssetSettings
 from edge_agent.judging.commissioning import errors_of, scores_of
 from edge_agent.judging.pipeline import Judgement

@@ -195,7 +195,7 @@ def test_a_check_that_cannot_be_made_is_a_no(
 def test_only_who_calibrates_loads_scipy() -> None:
     for module in ("service", "__main__", "calibrate.heading"):
         assert not loaded_by(f"import edge_agent.{module}") & {"scipy", "pygeomag"}
-    assert importers("pygeomag") == {"edge_agent/calibrate/earth_field.py"}
+    assert importers("pygeomag") == {"edge_agent/calibrate/compass/earth_field.py"}
     agents = {name for name in importers("scipy") if name.startswith("edge_agent")}
     assert "edge_agent/calibrate/ellipsoid.py" in agents
     assert {name for name in agents if not name.startswith("edge_agent/calibrate/")} == set()

@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from edge_agent.calibrate.compass import calibrate
+from edge_agent.calibrate.compass.compass import calibrate
+from edge_agent.calibrate.compass.site import site_at
+from edge_agent.calibrate.compass.turning import check
 from edge_agent.calibrate.heading import attitudes, heading_deg, level_turns_deg
-from edge_agent.calibrate.site import site_at
-from edge_agent.calibrate.turning import check
 from tests.turned_boards import (
     CASES,
     DOWN,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_agent.calibrate.files import read_readings
-from edge_agent.calibrate.readings import Readings, ReadingsError
+from edge_agent.calibrate.reading.files import read_readings
+from edge_agent.calibrate.reading.readings import Readings, ReadingsError
 from firmware_bridge.recording import identify_frames, record
 from firmware_bridge.schema import StreamSchema, write_schema
 from tests.turned_boards import turned_board

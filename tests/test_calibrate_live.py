@@ -18,9 +18,9 @@ import pytest
 
 from edge_agent.__main__ import main
 from edge_agent.broker.payloads import Compass
-from edge_agent.calibrate.kept import Kept, Partial
-from edge_agent.calibrate.shelf import Shelf
-from edge_agent.calibrate.stored import Stored
+from edge_agent.calibrate.compass.kept import Kept, Partial
+from edge_agent.calibrate.shelf.shelf import Shelf
+from edge_agent.calibrate.shelf.stored import Stored
 from firmware_bridge.schema import Schema
 from firmware_bridge.signals import MAG, Fault
 from firmware_bridge.turned import turned_sources

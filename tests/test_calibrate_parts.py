@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.calibrate.accuracy import fields
-from edge_agent.calibrate.guide import HOLDS, Guide
-from edge_agent.calibrate.kept import LIMIT_ROWS, Kept
-from edge_agent.calibrate.pairing import Pairing
+from edge_agent.calibrate.compass.accuracy import fields
+from edge_agent.calibrate.compass.guide import HOLDS, Guide
+from edge_agent.calibrate.compass.kept import LIMIT_ROWS, Kept
+from edge_agent.calibrate.compass.pairing import Pairing
+from edge_agent.calibrate.compass.sphere_map import sphere_map
 from edge_agent.calibrate.sphere import SECTIONS, sections
-from edge_agent.calibrate.sphere_map import sphere_map
 from firmware_bridge.schema import Schema
 from firmware_bridge.signals import MAG
 from firmware_bridge.turned import (

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.calibrate.calibration import Calibration
-from edge_agent.calibrate.compass import calibrate
-from edge_agent.calibrate.files import read_readings
-from edge_agent.calibrate.turning import check
+from edge_agent.calibrate.compass.calibration import Calibration
+from edge_agent.calibrate.compass.compass import calibrate
+from edge_agent.calibrate.compass.turning import check
+from edge_agent.calibrate.reading.files import read_readings
 
 pytestmark = pytest.mark.data("mag")
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.calibrate import screen
-from edge_agent.calibrate.guide import HOLDS
-from edge_agent.calibrate.screen import FullScreen, LineScreen, plain
-from edge_agent.calibrate.task import Progress
+from edge_agent.calibrate.compass.guide import HOLDS
+from edge_agent.calibrate.sitting import screen
+from edge_agent.calibrate.sitting.screen import FullScreen, LineScreen, plain
+from edge_agent.calibrate.sitting.task import Progress
 from tests.conftest import ROOT
 from tests.sockets import Socket
 from tests.test_calibrate_live import current, in_hand, shelf_in

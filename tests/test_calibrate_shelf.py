@@ -16,10 +16,10 @@ import pytest
 from edge_agent.__main__ import main
 from edge_agent.assets import Asset
 from edge_agent.boards.session import BoardSession
-from edge_agent.calibrate.applying import Applied
-from edge_agent.calibrate.disturbance import CompassHealth, Watch
-from edge_agent.calibrate.shelf import KEPT, Shelf
-from edge_agent.calibrate.stored import Band, Correction, Draft, ShelfError, Stored
+from edge_agent.calibrate.compass.disturbance import CompassHealth, Watch
+from edge_agent.calibrate.shelf.applying import Applied
+from edge_agent.calibrate.shelf.shelf import KEPT, Shelf
+from edge_agent.calibrate.shelf.stored import Band, Correction, Draft, ShelfError, Stored
 from edge_agent.config import AssetSettings
 from edge_agent.journal import Journal
 from edge_agent.judging.pipeline import Fact, Gap, Judgement

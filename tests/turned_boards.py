@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.calibrate.calibration import Calibration
-from edge_agent.calibrate.compass import calibrate
+from edge_agent.calibrate.compass.calibration import Calibration
+from edge_agent.calibrate.compass.compass import calibrate
 from edge_agent.calibrate.heading import attitudes, heading_deg
-from edge_agent.calibrate.readings import Readings
+from edge_agent.calibrate.reading.readings import Readings
 from firmware_bridge.recording import identify_frames, record
 from firmware_bridge.schema import StreamSchema, write_schema
 from firmware_bridge.sources import Source, recording_sources

@@ -7,9 +7,9 @@ board is judged on, uncalibrated, and the journal says why in one line.
 
 from __future__ import annotations
 
-from edge_agent.calibrate.applying import Applied
-from edge_agent.calibrate.disturbance import CompassHealth, Watch
-from edge_agent.calibrate.shelf import Shelf
+from edge_agent.calibrate.compass.disturbance import CompassHealth, Watch
+from edge_agent.calibrate.shelf.applying import Applied
+from edge_agent.calibrate.shelf.shelf import Shelf
 from edge_agent.calibrate.streams import is_magnetic
 from edge_agent.journal import Journal
 from firmware_bridge.samples import Samples

@@ -15,7 +15,7 @@ from edge_agent.assets import Asset
 from edge_agent.boards.calibrated import Calibrated
 from edge_agent.boards.evidence import Tail
 from edge_agent.boards.recorder import Recorder
-from edge_agent.calibrate.shelf import Shelf
+from edge_agent.calibrate.shelf.shelf import Shelf
 from edge_agent.journal import Journal
 from edge_agent.judging.pipeline import Fact, Pipeline
 from firmware_bridge.link import Event, Identified, Link, State, StateChanged

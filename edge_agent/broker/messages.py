@@ -37,7 +37,7 @@ from edge_agent.broker.payloads import (
     known,
     short,
 )
-from edge_agent.calibrate.disturbance import CompassHealth
+from edge_agent.calibrate.compass.disturbance import CompassHealth
 from edge_agent.judging.drift import Drift
 from edge_agent.judging.explain import TOP_CHANNELS
 from edge_agent.judging.pipeline import Gap, Judgement

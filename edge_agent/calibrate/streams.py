@@ -6,7 +6,7 @@ equally well: the person is asked to name one.
 
 from __future__ import annotations
 
-from edge_agent.calibrate.earth_field import in_microtesla
+from edge_agent.calibrate.compass.earth_field import in_microtesla
 from firmware_bridge.schema import Schema, StreamSchema
 
 GRAVITY_UNITS = ("g", "mg", "m/s2", "m/s^2", "m/s²")

@@ -19,7 +19,7 @@ from edge_agent.boards.evidence.shelf import Shelf as EvidenceShelf
 from edge_agent.broker.outbox import Outbox
 from edge_agent.bundles.shelf import FOLDER as BUNDLES
 from edge_agent.bundles.shelf import POINTER_NAME, SERIALS_NAME, bundle_of
-from edge_agent.calibrate.shelf import Shelf
+from edge_agent.calibrate.shelf.shelf import Shelf
 from tests.chaos.power_session import ASSET, BOARD, CASE, EVIDENCE, NOTE, PADDING
 from tests.chaos.publishing import alert
 from tests.chaos.recorded_disk import Disk, Step, record, untraceable

@@ -16,8 +16,8 @@ from edge_agent.broker.outbox import Outbox
 from edge_agent.broker.store import Note
 from edge_agent.bundles.bundle import read_bundle
 from edge_agent.bundles.shelf import SERIALS_NAME, put
-from edge_agent.calibrate.shelf import Shelf
-from edge_agent.calibrate.stored import Draft
+from edge_agent.calibrate.shelf.shelf import Shelf
+from edge_agent.calibrate.shelf.stored import Draft
 from edge_agent.files import write_atomically
 from tests import programs
 from tests.bundles import changed

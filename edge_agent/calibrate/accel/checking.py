@@ -12,11 +12,11 @@ from edge_agent.bundles.bundle import BundleError, read_bundle
 from edge_agent.calibrate.accel.listening import Listening
 from edge_agent.calibrate.accel.shaker import shaken, shaker_finding
 from edge_agent.calibrate.accel.tap import Tapped, tap_finding, tapped
-from edge_agent.calibrate.keys import Keys
-from edge_agent.calibrate.live import LiveBoard, open_wire
-from edge_agent.calibrate.live_command import Place, standard_input
-from edge_agent.calibrate.screen import screen_for
-from edge_agent.calibrate.sitting import Sitting
+from edge_agent.calibrate.sitting.command import Place, standard_input
+from edge_agent.calibrate.sitting.keys import Keys
+from edge_agent.calibrate.sitting.live import LiveBoard, open_wire
+from edge_agent.calibrate.sitting.screen import screen_for
+from edge_agent.calibrate.sitting.sitting import Sitting
 from edge_agent.calibrate.sphere import Floats
 from edge_agent.checkup.findings import Finding
 

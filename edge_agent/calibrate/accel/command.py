@@ -21,9 +21,9 @@ from edge_agent.calibrate.accel.summary import check_step, pose_steps, summary
 from edge_agent.calibrate.accel.tap import Tapped
 from edge_agent.calibrate.accel.task import AccelTask
 from edge_agent.calibrate.accel.units import local_gravity_g
-from edge_agent.calibrate.live_command import Outcome, live, place_of, say
-from edge_agent.calibrate.readings import ReadingsError
-from edge_agent.calibrate.task import CannotCalibrate
+from edge_agent.calibrate.reading.readings import ReadingsError
+from edge_agent.calibrate.sitting.command import Outcome, live, place_of, say
+from edge_agent.calibrate.sitting.task import CannotCalibrate
 from edge_agent.checkup.findings import Finding
 
 EXIT_OK, EXIT_NO, EXIT_USAGE = 0, 1, 2

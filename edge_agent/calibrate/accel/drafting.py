@@ -12,8 +12,8 @@ from pydantic import JsonValue
 
 from edge_agent.calibrate.accel.grading import Result
 from edge_agent.calibrate.accel.units import in_g
+from edge_agent.calibrate.shelf.stored import Correction, Draft, Row
 from edge_agent.calibrate.sphere import Floats
-from edge_agent.calibrate.stored import Correction, Draft, Row
 
 if TYPE_CHECKING:
     from edge_agent.calibrate.accel.task import AccelTask

@@ -21,8 +21,8 @@ from edge_agent.calibrate.accel.fit import PARAMETERS, Fit, fit_poses
 from edge_agent.calibrate.accel.moved import Moved, moved
 from edge_agent.calibrate.accel.moves import largest_gap_deg, move_words, next_side
 from edge_agent.calibrate.accel.poses import WANTED, Pose
+from edge_agent.calibrate.sitting.task import Verdict
 from edge_agent.calibrate.sphere import Floats
-from edge_agent.calibrate.task import Verdict
 
 PASS_MG, MARGINAL_MG = 1.0, 5.0
 # Beyond these it is no accelerometer, or its axes are not what they are called.

@@ -14,10 +14,10 @@ import numpy as np
 from edge_agent.calibrate.accel.seconds import LEAST_RATE_HZ
 from edge_agent.calibrate.accel.tap import LEAST_ROWS, LEAST_TAPS, tapped
 from edge_agent.calibrate.accel.units import in_g
+from edge_agent.calibrate.shelf.stored import Draft, Kind
+from edge_agent.calibrate.sitting.task import CannotCalibrate, Progress, Refused
 from edge_agent.calibrate.sphere import Floats
-from edge_agent.calibrate.stored import Draft, Kind
 from edge_agent.calibrate.streams import NoStream, accelerometer, axes
-from edge_agent.calibrate.task import CannotCalibrate, Progress, Refused
 from firmware_bridge.samples import Samples
 from firmware_bridge.schema import Schema, StreamSchema
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from edge_agent.calibrate.accel.grading import Result
 from edge_agent.calibrate.accel.task import AccelTask
-from edge_agent.calibrate.page import COLOURS, WIDTH
+from edge_agent.calibrate.compass.page import COLOURS, WIDTH
 from edge_agent.checkup.findings import Finding
 
 LEVELS = {"well": "green", "note": "yellow", "wrong": "red"}

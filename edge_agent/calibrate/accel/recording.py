@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from edge_agent.calibrate.accel.seconds import LEAST_RATE_HZ
 from edge_agent.calibrate.accel.units import in_g
-from edge_agent.calibrate.arrays import is_arrays, read_arrays
-from edge_agent.calibrate.readings import LIMIT_BYTES, MOST, Columns, ReadingsError
+from edge_agent.calibrate.reading.arrays import is_arrays, read_arrays
+from edge_agent.calibrate.reading.readings import LIMIT_BYTES, MOST, Columns, ReadingsError
+from edge_agent.calibrate.reading.text_columns import UNIT, read_text
+from edge_agent.calibrate.reading.wire import CHUNK_BYTES, is_wire
 from edge_agent.calibrate.sphere import Floats
 from edge_agent.calibrate.streams import NoStream, accelerometer, axes
-from edge_agent.calibrate.text_columns import UNIT, read_text
-from edge_agent.calibrate.wire import CHUNK_BYTES, is_wire
 from firmware_bridge.recording import Playback
 from firmware_bridge.samples import Samples
 from firmware_bridge.schema import Schema, StreamSchema

@@ -20,8 +20,8 @@ from edge_agent.calibrate.accel.grading import Result
 from edge_agent.calibrate.accel.summary import pose_steps, summary
 from edge_agent.calibrate.accel.tap import Tapped
 from edge_agent.calibrate.accel.task import AccelTask
-from edge_agent.calibrate.report import AXES, STYLE, write_whole
-from edge_agent.calibrate.shelf import software
+from edge_agent.calibrate.compass.report import AXES, STYLE, write_whole
+from edge_agent.calibrate.shelf.shelf import software
 from edge_agent.calibrate.svg import BLUE, GREY, RED, SIZE, Cloud, scatter
 from edge_agent.checkup.findings import Finding
 

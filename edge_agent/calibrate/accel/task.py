@@ -28,9 +28,9 @@ from edge_agent.calibrate.accel.seconds import LEAST_RATE_HZ, Seconds
 from edge_agent.calibrate.accel.sides import sides_finding
 from edge_agent.calibrate.accel.units import explained, in_g
 from edge_agent.calibrate.accel.view import seen_now
-from edge_agent.calibrate.stored import Draft, Kind
+from edge_agent.calibrate.shelf.stored import Draft, Kind
+from edge_agent.calibrate.sitting.task import CannotCalibrate, Progress, Refused
 from edge_agent.calibrate.streams import NoStream, accelerometer, axes
-from edge_agent.calibrate.task import CannotCalibrate, Progress, Refused
 from edge_agent.checkup.findings import Finding
 from firmware_bridge.frames import DataFlag
 from firmware_bridge.samples import Samples

@@ -13,7 +13,7 @@ from edge_agent.calibrate.accel.grading import Result
 from edge_agent.calibrate.accel.moves import sides_down
 from edge_agent.calibrate.accel.poses import APART_DEG, SIDES, WANTED, nearest_side
 from edge_agent.calibrate.accel.seconds import STILL_G
-from edge_agent.calibrate.task import Progress
+from edge_agent.calibrate.sitting.task import Progress
 
 if TYPE_CHECKING:
     from edge_agent.calibrate.accel.task import AccelTask

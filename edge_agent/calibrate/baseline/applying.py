@@ -15,8 +15,8 @@ from typing import NamedTuple
 from edge_agent.bundles.bundle import LIMIT_BYTES
 from edge_agent.bundles.manifest import MEMORY_NAME, SCALE_NAME, Manifest
 from edge_agent.calibrate.baseline.document import Baseline, SlotsFile, baselines_of
-from edge_agent.calibrate.shelf import Shelf
-from edge_agent.calibrate.stored import ShelfError
+from edge_agent.calibrate.shelf.shelf import Shelf
+from edge_agent.calibrate.shelf.stored import ShelfError
 from edge_agent.files import write_atomically
 
 SLOTS_SUFFIX = ".slots"

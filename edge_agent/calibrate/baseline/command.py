@@ -30,7 +30,10 @@ from edge_agent.calibrate.baseline.recordings import Heard, heard, state_file
 from edge_agent.calibrate.baseline.summary import check_step, state_step, summary
 from edge_agent.calibrate.baseline.task import BaselineTask
 from edge_agent.calibrate.baseline.verdict import Concluded, conclude
-from edge_agent.calibrate.live_command import (
+from edge_agent.calibrate.reading.readings import ReadingsError
+from edge_agent.calibrate.shelf.shelf import Shelf, read_file
+from edge_agent.calibrate.shelf.stored import Kind, ShelfError, Stored
+from edge_agent.calibrate.sitting.command import (
     EXIT_NO,
     EXIT_OK,
     Place,
@@ -40,10 +43,7 @@ from edge_agent.calibrate.live_command import (
     say,
     take_up,
 )
-from edge_agent.calibrate.readings import ReadingsError
-from edge_agent.calibrate.shelf import Shelf, read_file
-from edge_agent.calibrate.stored import Kind, ShelfError, Stored
-from edge_agent.calibrate.task import CannotCalibrate
+from edge_agent.calibrate.sitting.task import CannotCalibrate
 from edge_agent.config import load_config
 
 EXIT_USAGE = 2

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from edge_agent.bundles.frozen import Finite, Frozen, Positive
 from edge_agent.bundles.manifest import Manifest, NormalError, Sha256
-from edge_agent.calibrate.stored import ShelfError, Stored
+from edge_agent.calibrate.shelf.stored import ShelfError, Stored
 from edge_agent.judging.threshold_spec import ThresholdSpec
 
 ASSETS = "assets"

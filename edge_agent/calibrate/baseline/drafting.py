@@ -16,7 +16,7 @@ from edge_agent.calibrate.baseline.applying import slots_told
 from edge_agent.calibrate.baseline.capture import Capture
 from edge_agent.calibrate.baseline.document import ASSETS, Baseline, SlotsFile
 from edge_agent.calibrate.baseline.verdict import Concluded
-from edge_agent.calibrate.stored import Draft
+from edge_agent.calibrate.shelf.stored import Draft
 from edge_agent.config import AssetSettings
 
 

@@ -14,7 +14,7 @@ from edge_agent.calibrate.baseline.capture import Capture
 from edge_agent.calibrate.baseline.document import FalseAlarms
 from edge_agent.calibrate.baseline.drafting import Subject
 from edge_agent.calibrate.baseline.verdict import Concluded
-from edge_agent.calibrate.page import COLOURS, WIDTH
+from edge_agent.calibrate.compass.page import COLOURS, WIDTH
 
 
 def baseline_page(

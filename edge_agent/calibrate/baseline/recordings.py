@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_agent.calibrate.applying import Applied
 from edge_agent.calibrate.baseline.capture import Capture
 from edge_agent.calibrate.baseline.drafting import Subject
 from edge_agent.calibrate.baseline.task import DEFAULT_STATES, state_names, stream_of
-from edge_agent.calibrate.readings import ReadingsError
-from edge_agent.calibrate.stored import Stored
+from edge_agent.calibrate.reading.readings import ReadingsError
+from edge_agent.calibrate.shelf.applying import Applied
+from edge_agent.calibrate.shelf.stored import Stored
 from edge_agent.replay import CHUNK_BYTES
 from firmware_bridge.link import Identified
 from firmware_bridge.recording import Playback

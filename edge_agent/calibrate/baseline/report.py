@@ -18,8 +18,8 @@ from edge_agent.calibrate.baseline.drafting import Subject
 from edge_agent.calibrate.baseline.recalibrate import Recalibrated
 from edge_agent.calibrate.baseline.summary import check_step, state_step, summary
 from edge_agent.calibrate.baseline.verdict import Concluded
-from edge_agent.calibrate.report import STYLE, write_whole
-from edge_agent.calibrate.shelf import software
+from edge_agent.calibrate.compass.report import STYLE, write_whole
+from edge_agent.calibrate.shelf.shelf import software
 from edge_agent.calibrate.svg import BLUE, GREY, SIZE, Cloud, scatter
 
 MOST_POINTS = 2000

@@ -15,15 +15,15 @@ import numpy as np
 
 from edge_agent.bundles.bundle import Bundle
 from edge_agent.bundles.interpreter import ModelError
-from edge_agent.calibrate.applying import Applied
 from edge_agent.calibrate.baseline.capture import Capture, Floats
 from edge_agent.calibrate.baseline.checks import MOST_MEDIAN_RATIO, heard_well
 from edge_agent.calibrate.baseline.document import Baseline, SlotsFile
 from edge_agent.calibrate.baseline.drafting import Subject, drafted
 from edge_agent.calibrate.baseline.partial import read_partial, write_partial
 from edge_agent.calibrate.baseline.verdict import Concluded, conclude, minutes_by_state
-from edge_agent.calibrate.stored import Draft, Kind, Stored
-from edge_agent.calibrate.task import CannotCalibrate, Progress, Refused
+from edge_agent.calibrate.shelf.applying import Applied
+from edge_agent.calibrate.shelf.stored import Draft, Kind, Stored
+from edge_agent.calibrate.sitting.task import CannotCalibrate, Progress, Refused
 from firmware_bridge.samples import Samples
 from firmware_bridge.schema import Schema, StreamSchema
 

@@ -15,7 +15,7 @@ from edge_agent.calibrate.baseline.capture import Capture, Taken
 from edge_agent.calibrate.baseline.checks import Check, healthy, heard_well
 from edge_agent.calibrate.baseline.document import StateTold
 from edge_agent.calibrate.baseline.recalibrate import LEAST_WINDOWS, Recalibrated, recalibrate
-from edge_agent.calibrate.task import Verdict
+from edge_agent.calibrate.sitting.task import Verdict
 
 USUAL_MINUTES = 10.0
 # A capture that is a window or two short of its minutes has them.

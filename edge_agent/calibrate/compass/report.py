@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.calibrate.calibration import Calibration
-from edge_agent.calibrate.readings import Readings
-from edge_agent.calibrate.site import Site
+from edge_agent.calibrate.compass.calibration import Calibration
+from edge_agent.calibrate.compass.site import Site
+from edge_agent.calibrate.compass.summary import summary
+from edge_agent.calibrate.compass.turning import Check
+from edge_agent.calibrate.reading.readings import Readings
 from edge_agent.calibrate.sphere import Floats
-from edge_agent.calibrate.summary import summary
 from edge_agent.calibrate.svg import BLUE, GREY, SIZE, Cloud, scatter, section_map
-from edge_agent.calibrate.turning import Check
 
 AXES = ("x", "y", "z")
 STYLE = (

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edge_agent.calibrate.accuracy import USUAL_DIP_DEG, best_move
-from edge_agent.calibrate.calibration import Calibration, Verdict
-from edge_agent.calibrate.earth_field import in_microtesla
+from edge_agent.calibrate.compass.accuracy import USUAL_DIP_DEG, best_move
+from edge_agent.calibrate.compass.calibration import Calibration, Verdict
+from edge_agent.calibrate.compass.earth_field import in_microtesla
+from edge_agent.calibrate.compass.screening import EARTH_HIGH_UT, off_site
+from edge_agent.calibrate.compass.site import Site
 from edge_agent.calibrate.ellipsoid import Ellipsoid
-from edge_agent.calibrate.screening import EARTH_HIGH_UT, off_site
-from edge_agent.calibrate.site import Site
 
 PASS_DEG, MARGINAL_DEG = 0.5, 2.0
 # Of a board that cannot be turned: with more, east may as well be north-east.

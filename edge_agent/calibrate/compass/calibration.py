@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.calibrate.accuracy import HeadingError
+from edge_agent.calibrate.compass.accuracy import HeadingError
 from edge_agent.calibrate.sphere import Floats
 
 Verdict: TypeAlias = Literal["pass", "marginal", "fail"]

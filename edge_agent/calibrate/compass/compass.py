@@ -13,11 +13,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.calibrate.accuracy import USUAL_DIP_DEG, heading_error, with_structure
-from edge_agent.calibrate.calibration import Calibration
-from edge_agent.calibrate.ellipsoid import Ellipsoid, fit_ellipsoid
-from edge_agent.calibrate.grading import MOVE_MACHINE, graded, graded_fixed, swap_words
-from edge_agent.calibrate.gravity import (
+from edge_agent.calibrate.compass.accuracy import USUAL_DIP_DEG, heading_error, with_structure
+from edge_agent.calibrate.compass.calibration import Calibration
+from edge_agent.calibrate.compass.grading import MOVE_MACHINE, graded, graded_fixed, swap_words
+from edge_agent.calibrate.compass.gravity import (
     LEAST_READINGS,
     Accelerometer,
     Frame,
@@ -30,12 +29,13 @@ from edge_agent.calibrate.gravity import (
     swapped_axes,
     without_offset,
 )
-from edge_agent.calibrate.hard_iron import hard_iron
-from edge_agent.calibrate.readings import Readings
-from edge_agent.calibrate.screening import implausible, is_flat, swayed, unusable
-from edge_agent.calibrate.site import Site
+from edge_agent.calibrate.compass.hard_iron import hard_iron
+from edge_agent.calibrate.compass.screening import implausible, is_flat, swayed, unusable
+from edge_agent.calibrate.compass.site import Site
+from edge_agent.calibrate.compass.thinning import thinned
+from edge_agent.calibrate.ellipsoid import Ellipsoid, fit_ellipsoid
+from edge_agent.calibrate.reading.readings import Readings
 from edge_agent.calibrate.sphere import MAD_TO_SIGMA, TRIM_SIGMAS, Floats, coverage, trimmed_sphere
-from edge_agent.calibrate.thinning import thinned
 
 # Beyond this the shape is the prior's, not the readings': only the hard iron is told.
 SHAPELESS_DEG = 5.0

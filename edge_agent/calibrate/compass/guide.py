@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.calibrate.accuracy import fields
+from edge_agent.calibrate.compass.accuracy import fields
 from edge_agent.calibrate.sphere import sections
 
 # Nose down and right side down, in degrees, the easy ones first: they win where others are equal.

@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge_agent.calibrate.readings import MOST, Readings
+from edge_agent.calibrate.compass.thinning import HEIGHTS, TURNS, spread
+from edge_agent.calibrate.reading.readings import MOST, Readings
+from edge_agent.calibrate.shelf.stored import Number, Text
 from edge_agent.calibrate.sphere import MAD_TO_SIGMA, Floats, Sphere, trimmed_sphere
-from edge_agent.calibrate.stored import Number, Text
-from edge_agent.calibrate.thinning import HEIGHTS, TURNS, spread
 from firmware_bridge.schema import Schema, StreamSchema
 
 # Two of each 3.6 degrees: noise is a tenth of that, so a third would tell little more. An arc has

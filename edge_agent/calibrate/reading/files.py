@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_agent.calibrate.arrays import is_arrays, read_arrays
-from edge_agent.calibrate.readings import LIMIT_BYTES, Columns, Readings, ReadingsError, finite
-from edge_agent.calibrate.text_columns import read_text
-from edge_agent.calibrate.wire import is_wire, read_wire
+from edge_agent.calibrate.reading.arrays import is_arrays, read_arrays
+from edge_agent.calibrate.reading.readings import (
+    LIMIT_BYTES,
+    Columns,
+    Readings,
+    ReadingsError,
+    finite,
+)
+from edge_agent.calibrate.reading.text_columns import read_text
+from edge_agent.calibrate.reading.wire import is_wire, read_wire
 
 
 def read_readings(path: Path, stream: str | None = None) -> Readings:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.calibrate.shelf.stored import Correction, Stored
 from edge_agent.calibrate.sphere import Floats
-from edge_agent.calibrate.stored import Correction, Stored
 from edge_agent.calibrate.streams import axes
 from firmware_bridge.samples import Samples
 from firmware_bridge.schema import Schema, StreamSchema

@@ -16,8 +16,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from edge_agent.calibrate.shelf.stored import Stored
 from edge_agent.calibrate.sphere import Floats
-from edge_agent.calibrate.stored import Stored
 from edge_agent.calibrate.streams import axes, gravity_beside
 from firmware_bridge.samples import Samples
 from firmware_bridge.schema import Schema

@@ -12,13 +12,13 @@ from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_agent.calibrate.calibration import Calibration
-from edge_agent.calibrate.live_command import Outcome, Place, in_use, live, place_of, say
-from edge_agent.calibrate.live_compass import LiveCompass
-from edge_agent.calibrate.shelf import Shelf, software
-from edge_agent.calibrate.site import Site
-from edge_agent.calibrate.stored import Kind, ShelfError, Stored
-from edge_agent.calibrate.summary import summary
+from edge_agent.calibrate.compass.calibration import Calibration
+from edge_agent.calibrate.compass.site import Site
+from edge_agent.calibrate.compass.summary import summary
+from edge_agent.calibrate.compass.task import LiveCompass
+from edge_agent.calibrate.shelf.shelf import Shelf, software
+from edge_agent.calibrate.shelf.stored import Kind, ShelfError, Stored
+from edge_agent.calibrate.sitting.command import Outcome, Place, in_use, live, place_of, say
 
 
 def compass_live(options: Namespace, site: Site) -> int:
@@ -61,7 +61,7 @@ def _last_line(found: Calibration, outcome: Outcome) -> None:
 
 
 def _page(place: Place, task: LiveCompass, found: Calibration, outcome: Outcome) -> None:
-    from edge_agent.calibrate.page import compass_page
+    from edge_agent.calibrate.compass.page import compass_page
 
     readings = task.kept.readings() if task.kept and outcome.finished else None
     title = f"compass of board {place.board}"
@@ -72,7 +72,7 @@ def _page(place: Place, task: LiveCompass, found: Calibration, outcome: Outcome)
 
 
 def _report(folder: Path, place: Place, task: LiveCompass, outcome: Outcome) -> None:
-    from edge_agent.calibrate.report import write_report
+    from edge_agent.calibrate.compass.report import write_report
 
     assert task.found is not None
     assert task.kept is not None

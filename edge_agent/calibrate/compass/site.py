@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from edge_agent.calibrate.earth_field import EarthField, earth_field
+from edge_agent.calibrate.compass.earth_field import EarthField, earth_field
 
 
 class Site(NamedTuple):

@@ -10,9 +10,9 @@ import sys
 from argparse import Namespace
 from typing import Any
 
-from edge_agent.calibrate.live_command import EXIT_NO, EXIT_OK, place_of, say, take_up
-from edge_agent.calibrate.shelf import Shelf
-from edge_agent.calibrate.stored import KINDS, Kind, ShelfError, Stored
+from edge_agent.calibrate.shelf.shelf import Shelf
+from edge_agent.calibrate.shelf.stored import KINDS, Kind, ShelfError, Stored
+from edge_agent.calibrate.sitting.command import EXIT_NO, EXIT_OK, place_of, say, take_up
 from edge_agent.config import load_config
 
 

@@ -13,13 +13,13 @@ from argparse import Namespace
 from datetime import UTC, datetime
 from typing import Any
 
-from edge_agent.calibrate.calibration import Calibration
-from edge_agent.calibrate.compass import AGAIN, calibrate
-from edge_agent.calibrate.files import read_readings
-from edge_agent.calibrate.readings import Readings, ReadingsError
-from edge_agent.calibrate.site import Site, site_at
-from edge_agent.calibrate.summary import summary
-from edge_agent.calibrate.turning import Check, check
+from edge_agent.calibrate.compass.calibration import Calibration
+from edge_agent.calibrate.compass.compass import AGAIN, calibrate
+from edge_agent.calibrate.compass.site import Site, site_at
+from edge_agent.calibrate.compass.summary import summary
+from edge_agent.calibrate.compass.turning import Check, check
+from edge_agent.calibrate.reading.files import read_readings
+from edge_agent.calibrate.reading.readings import Readings, ReadingsError
 
 EXIT_USAGE = 2
 
@@ -32,7 +32,7 @@ def compass(options: Namespace) -> int:
     now = datetime.now(UTC)
     site = site_at(options.latitude, options.longitude, now.year + now.timetuple().tm_yday / 366)
     if options.replay is None:
-        from edge_agent.calibrate.compass_command import compass_live
+        from edge_agent.calibrate.compass.on_site import compass_live
 
         return compass_live(options, site)
     began_s = time.perf_counter()
@@ -48,7 +48,7 @@ def compass(options: Namespace) -> int:
         _say(_fit_step(found, site, taken_s))
     turned = _checked(options, found)
     if options.report and found.matrix is not None:
-        from edge_agent.calibrate.report import write_report
+        from edge_agent.calibrate.compass.report import write_report
 
         second = turned if isinstance(turned, Check) else None
         for path in write_report(options.report, readings, found, site, second, now):
@@ -81,7 +81,7 @@ def _answer(
             _say({"step": "check", "refused": turned})
         _say(summary(found, turned if isinstance(turned, Check) else None))
     else:
-        from edge_agent.calibrate.page import compass_page
+        from edge_agent.calibrate.compass.page import compass_page
 
         compass_page(str(options.replay), readings, found, site, turned)
     return int(failed)

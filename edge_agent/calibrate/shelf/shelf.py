@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from edge_agent.calibrate.stored import (
+from edge_agent.calibrate.shelf.stored import (
     ID,
     KINDS,
     LIMIT_BYTES,

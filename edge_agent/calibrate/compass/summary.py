@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_agent.calibrate.calibration import Calibration
-from edge_agent.calibrate.turning import Check
+from edge_agent.calibrate.compass.calibration import Calibration
+from edge_agent.calibrate.compass.turning import Check
 
 DIGITS = 9
 

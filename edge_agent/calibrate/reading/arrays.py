@@ -14,7 +14,7 @@ import zlib
 
 import numpy as np
 
-from edge_agent.calibrate.readings import LIMIT_BYTES, Columns, ReadingsError, at_moments
+from edge_agent.calibrate.reading.readings import LIMIT_BYTES, Columns, ReadingsError, at_moments
 from edge_agent.calibrate.sphere import Floats
 
 ZIP, NPY = b"PK\x03\x04", b"\x93NUMPY"

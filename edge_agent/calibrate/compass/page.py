@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge_agent.calibrate.calibration import Calibration
-from edge_agent.calibrate.readings import Readings
-from edge_agent.calibrate.site import Site
-from edge_agent.calibrate.turning import Check
+from edge_agent.calibrate.compass.calibration import Calibration
+from edge_agent.calibrate.compass.site import Site
+from edge_agent.calibrate.compass.turning import Check
+from edge_agent.calibrate.reading.readings import Readings
 
 COLOURS = {"pass": "bold green", "marginal": "bold yellow", "fail": "bold red"}
 WIDTH = 80

@@ -21,7 +21,7 @@ from typing import Protocol, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from edge_agent.calibrate.task import Progress
+from edge_agent.calibrate.sitting.task import Progress
 
 WIDTH, HEIGHT = 80, 24
 PICTURE_ROWS, ROWS = 12, 4

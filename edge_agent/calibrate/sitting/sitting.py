@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Literal, TypeAlias
 
-from edge_agent.calibrate.keys import ENTER, QUIT, Keys
-from edge_agent.calibrate.live import LiveBoard
-from edge_agent.calibrate.screen import Screen
-from edge_agent.calibrate.shelf import Shelf
-from edge_agent.calibrate.task import Progress, Task, Waits
+from edge_agent.calibrate.shelf.shelf import Shelf
+from edge_agent.calibrate.sitting.keys import ENTER, QUIT, Keys
+from edge_agent.calibrate.sitting.live import LiveBoard
+from edge_agent.calibrate.sitting.screen import Screen
+from edge_agent.calibrate.sitting.task import Progress, Task, Waits
 
 PROGRESS_SECONDS = 0.5
 ENOUGH_SECONDS = 3.0

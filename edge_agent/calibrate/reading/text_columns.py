@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edge_agent.calibrate.readings import Columns, ReadingsError
+from edge_agent.calibrate.reading.readings import Columns, ReadingsError
 from edge_agent.calibrate.sphere import Floats
 
 LIMIT_ROWS = 2_000_000

@@ -12,13 +12,13 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edge_agent.calibrate.keys import Keys
-from edge_agent.calibrate.live import BoardLost, LiveBoard, open_wire
-from edge_agent.calibrate.screen import screen_for
-from edge_agent.calibrate.shelf import Shelf
-from edge_agent.calibrate.sitting import Ended, Sitting
-from edge_agent.calibrate.stored import Kind, Stored
-from edge_agent.calibrate.task import CannotCalibrate, Refused, Task
+from edge_agent.calibrate.shelf.shelf import Shelf
+from edge_agent.calibrate.shelf.stored import Kind, Stored
+from edge_agent.calibrate.sitting.keys import Keys
+from edge_agent.calibrate.sitting.live import BoardLost, LiveBoard, open_wire
+from edge_agent.calibrate.sitting.screen import screen_for
+from edge_agent.calibrate.sitting.sitting import Ended, Sitting
+from edge_agent.calibrate.sitting.task import CannotCalibrate, Refused, Task
 from edge_agent.config import BoardSettings, Config, load_config
 from edge_agent.door import NoService, ask
 from firmware_bridge.port import PortError

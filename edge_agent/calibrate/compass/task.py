@@ -12,19 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.calibrate.accuracy import USUAL_DIP_DEG
-from edge_agent.calibrate.applying import Applied
-from edge_agent.calibrate.calibration import Calibration
-from edge_agent.calibrate.compass import AGAIN, NOWHERE, calibrate, calibrate_fixed
-from edge_agent.calibrate.gravity import still
-from edge_agent.calibrate.guide import Guide
+from edge_agent.calibrate.compass.accuracy import USUAL_DIP_DEG
+from edge_agent.calibrate.compass.calibration import Calibration
+from edge_agent.calibrate.compass.compass import AGAIN, NOWHERE, calibrate, calibrate_fixed
+from edge_agent.calibrate.compass.gravity import still
+from edge_agent.calibrate.compass.guide import Guide
+from edge_agent.calibrate.compass.kept import QUOTA, QUOTA_OF_AN_ARC, Kept
+from edge_agent.calibrate.compass.pairing import Pairing
+from edge_agent.calibrate.compass.screening import LEAST_READINGS as LEAST_TO_FIT
+from edge_agent.calibrate.compass.screening import unusable
+from edge_agent.calibrate.compass.site import Site
+from edge_agent.calibrate.compass.sphere_map import sphere_map
 from edge_agent.calibrate.heading import unit
-from edge_agent.calibrate.kept import QUOTA, QUOTA_OF_AN_ARC, Kept
-from edge_agent.calibrate.pairing import Pairing
-from edge_agent.calibrate.readings import Readings
-from edge_agent.calibrate.screening import LEAST_READINGS as LEAST_TO_FIT
-from edge_agent.calibrate.screening import unusable
-from edge_agent.calibrate.site import Site
+from edge_agent.calibrate.reading.readings import Readings
+from edge_agent.calibrate.shelf.applying import Applied
+from edge_agent.calibrate.shelf.stored import Band, Correction, Draft, Kind, Stored
+from edge_agent.calibrate.sitting.task import CannotCalibrate, Progress, Refused
 from edge_agent.calibrate.sphere import (
     MAD_TO_SIGMA,
     SECTIONS,
@@ -33,10 +36,7 @@ from edge_agent.calibrate.sphere import (
     sections,
     trimmed_sphere,
 )
-from edge_agent.calibrate.sphere_map import sphere_map
-from edge_agent.calibrate.stored import Band, Correction, Draft, Kind, Stored
 from edge_agent.calibrate.streams import NoStream, axes, gravity_beside, magnetometer
-from edge_agent.calibrate.task import CannotCalibrate, Progress, Refused
 from firmware_bridge.samples import Samples
 from firmware_bridge.schema import Schema, StreamSchema
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from edge_agent.calibrate.stored import Draft, Kind
+from edge_agent.calibrate.shelf.stored import Draft, Kind
 from firmware_bridge.samples import Samples
 from firmware_bridge.schema import Schema
 

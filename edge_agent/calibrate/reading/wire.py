@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_agent.calibrate.readings import Columns, ReadingsError, at_moments
+from edge_agent.calibrate.reading.readings import Columns, ReadingsError, at_moments
 from edge_agent.calibrate.sphere import Floats
 from edge_agent.calibrate.streams import NoStream, axes, feels_gravity, magnetometer
 from firmware_bridge.codec import DELIMITER

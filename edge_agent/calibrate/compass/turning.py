@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edge_agent.calibrate.calibration import Calibration
-from edge_agent.calibrate.gravity import down_directions
+from edge_agent.calibrate.compass.calibration import Calibration
+from edge_agent.calibrate.compass.gravity import down_directions
 from edge_agent.calibrate.heading import heading_deg, level_turns_deg
-from edge_agent.calibrate.readings import Readings
+from edge_agent.calibrate.reading.readings import Readings
 from edge_agent.calibrate.sphere import Floats
 
 # Steeper than this a heading jumps while the board passes the vertical.
