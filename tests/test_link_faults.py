@@ -121,7 +121,7 @@ def test_200_times_unplugged_and_plugged_in_again(tmp_path: Path, socket: Socket
                 gc.collect()
                 sizes.append((tracemalloc.get_traced_memory()[0], process.num_fds()))
                 selectable.append(
-                    (len(running.service._ports._selector.get_map()), threading.active_count())
+                    (len(running.service._gateway.ports._selector.get_map()), threading.active_count())
                 )
         tracemalloc.stop()
         counters = running.session().link.assemblers[1].counters
