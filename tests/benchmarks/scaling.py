@@ -26,7 +26,8 @@ def _cost(folder: Path, links: list[str]) -> tuple[float, int]:
         settings = rig.config(folder, broker.port, links)
         with rig.agent(settings) as process:
             cost = rig.cpu_share(process, START_SECONDS, SECONDS)
-            said = subscribe.simple("otolith/bench/health", port=broker.port)
+            tls = {"ca_certs": str(rig.ca_of(folder))}
+            said = subscribe.simple("otolith/bench/health", port=broker.port, tls=tls)
             health = json.loads(said.payload)
             if health["boards_streaming"] != len(links):
                 raise RuntimeError(f"{health['boards_streaming']} of {len(links)} boards stream")
