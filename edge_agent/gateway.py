@@ -20,6 +20,7 @@ from edge_agent.boards.evidence import Evidence
 from edge_agent.boards.ports import Ports
 from edge_agent.boards.session import BoardSession
 from edge_agent.broker.announcements import KEY, Announcements
+from edge_agent.broker.clock import this_boot
 from edge_agent.broker.incoming import Incoming
 from edge_agent.broker.messages import Message, Messages, Run
 from edge_agent.broker.outbox import Outbox
@@ -27,7 +28,7 @@ from edge_agent.broker.publisher import Identity, Publisher
 from edge_agent.broker.store import DAY_SECONDS, Limits, Note
 from edge_agent.config import Config
 from edge_agent.door.keeper import Answer, Keeper
-from edge_agent.health import HealthMeter, boot_id, info, machine_id8, software_version
+from edge_agent.health import HealthMeter, info, machine_id8, software_version
 from edge_agent.health.exporter import Exporter
 from edge_agent.health.status import Status, status
 from edge_agent.journal import Journal
@@ -49,7 +50,7 @@ class Gateway:
     ) -> None:  # fmt: skip
         self._config, self._assets, self._sessions = config, assets, sessions
         self._evidence, self._journal = evidence, journal
-        self.run_id, self._boot_id = uuid.uuid4().hex[:12], boot_id()
+        self.run_id, self._boot_id = uuid.uuid4().hex[:12], this_boot()
         self.ports = Ports(config.boards)
         self.door = self._open_door(visited)
         self.outbox = self._open_outbox()

@@ -16,7 +16,6 @@ import platform
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ from edge_agent.bundles.interpreter import HAS_XNNPACK, RUNTIME, Network
 from edge_agent.commands import EXIT_NO, EXIT_OK, line, say, tell
 from edge_agent.judging.pipeline import Judgement
 from edge_agent.replay import Replay
+from edge_agent.versions import version_of
 from firmware_bridge.sampler import sampled
 from firmware_bridge.signals import Fault
 from firmware_bridge.simulator import machine_sources
@@ -76,8 +76,8 @@ def selftest(options: Namespace) -> int:
 
 def versions() -> dict[str, str]:
     """What computes here."""
-    found = {"otolith": _version("otolith"), "Python": platform.python_version()}
-    found |= {name: _version(name) for name in (RUNTIME, "numpy")}
+    found = {"otolith": version_of("otolith") or "unknown", "Python": platform.python_version()}
+    found |= {name: version_of(name) or "unknown" for name in (RUNTIME, "numpy")}
     return {**found, "machine": platform.machine()}
 
 
@@ -180,10 +180,3 @@ def _storage(state: Path | None) -> Check:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

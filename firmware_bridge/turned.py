@@ -15,6 +15,7 @@ from math import pi
 
 import numpy as np
 
+from firmware_bridge.rotation import about
 from firmware_bridge.schema import StreamSchema, write_schema
 from firmware_bridge.signals import CHUNK, MAG, Chunked, Fault, Floats, at_rate
 from firmware_bridge.sources import MachineSource, Source
@@ -58,8 +59,8 @@ class Attitudes:
     def at(self, t: Floats) -> Floats:
         """float64[n, 3, 3] that turn north-east-down into the board's axes."""
         t = t * self._speed
-        heading, nose, right = self._angles_deg(t).T
-        return _about(0, right) @ _about(1, -nose) @ _about(2, heading)
+        heading, nose, right = np.radians(self._angles_deg(t)).T
+        return about(0, right) @ about(1, -nose) @ about(2, heading)
 
     def _angles_deg(self, t: Floats) -> Floats:
         """Heading, nose down, right side down, [n, 3]."""
@@ -168,15 +169,3 @@ def turned_sources(
     streams = tuple(source.stream for source in sources)
     name = uid or (b"turned".hex() + f"{seed:08x}").rjust(24, "0")[-24:]
     return write_schema("simulated", name, "0.1.0", streams), sources
-
-
-def _about(axis: int, degrees: Floats) -> Floats:
-    """The axes turned about one of them, float64[n, 3, 3]."""
-    angles = np.radians(degrees)
-    after, last = (axis + 1) % 3, (axis + 2) % 3
-    turned = np.zeros((len(angles), 3, 3))
-    turned[:, axis, axis] = 1.0
-    turned[:, after, after] = turned[:, last, last] = np.cos(angles)
-    turned[:, after, last] = np.sin(angles)
-    turned[:, last, after] = -np.sin(angles)
-    return turned

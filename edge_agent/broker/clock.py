@@ -23,7 +23,7 @@ class Clock:
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.boot_id = _boot_id() if boot_id is None else boot_id
+        self.boot_id = this_boot() if boot_id is None else boot_id
         self._wall, self._monotonic = wall, monotonic
 
     def now(self) -> Stamp:
@@ -36,7 +36,8 @@ class Clock:
         return self._wall() >= BUILT_S
 
 
-def _boot_id() -> str:
+def this_boot() -> str:
+    """Names this boot of the machine: which monotonic clock `mono_ms` belongs to."""
     try:
         return BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:

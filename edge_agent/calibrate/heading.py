@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge_agent.calibrate.sphere import Floats
+from firmware_bridge.rotation import about
 
 LEVEL = np.array([0.0, 0.0, 1.0])
 
@@ -43,15 +44,4 @@ def attitudes(
     yaw, pitch, roll = np.broadcast_arrays(
         np.radians(headings_deg), -np.radians(nose_down_deg), np.radians(right_down_deg)
     )
-    return _about(0, roll) @ _about(1, pitch) @ _about(2, yaw)
-
-
-def _about(axis: int, angles: Floats) -> Floats:
-    """The axes turned about one of them, float64[n, 3, 3]."""
-    after, last = (axis + 1) % 3, (axis + 2) % 3
-    turned = np.zeros((len(angles), 3, 3))
-    turned[:, axis, axis] = 1.0
-    turned[:, after, after] = turned[:, last, last] = np.cos(angles)
-    turned[:, after, last] = np.sin(angles)
-    turned[:, last, after] = -np.sin(angles)
-    return turned
+    return about(0, roll) @ about(1, pitch) @ about(2, yaw)

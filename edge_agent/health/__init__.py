@@ -7,11 +7,11 @@ it at one moment, which `prometheus.py` and `status_page.py` put into their word
 
 from __future__ import annotations
 
-from edge_agent.health.machine import boot_id, machine_id8, software_version
+from edge_agent.health.machine import machine_id8, software_version
 from edge_agent.health.meter import HealthMeter, info
 from edge_agent.health.payloads import AssetInfo, Health, Info
 
 __all__ = [
-    "AssetInfo", "Health", "HealthMeter", "Info", "boot_id", "info", "machine_id8",
+    "AssetInfo", "Health", "HealthMeter", "Info", "info", "machine_id8",
     "software_version",
 ]  # fmt: skip

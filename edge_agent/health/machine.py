@@ -9,10 +9,10 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+from edge_agent.versions import version_of
+
 MACHINE_ID = Path("/etc/machine-id")
 TEMPERATURE = Path("/sys/class/thermal/thermal_zone0/temp")
 THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
@@ -26,15 +26,7 @@ DAY_SECONDS = 86_400.0
 
 def software_version() -> str:
     """The version of this package, `unknown` when it runs from a plain folder."""
-    try:
-        return version("otolith")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def boot_id() -> str:
-    """Names this boot of the machine: which monotonic clock `mono_ms` belongs to."""
-    return _text(BOOT_ID)
+    return version_of("otolith") or "unknown"
 
 
 def machine_id8() -> str:

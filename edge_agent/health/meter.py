@@ -18,6 +18,7 @@ from edge_agent.assets import Asset
 from edge_agent.boards.board_health import BoardHealth, board_health
 from edge_agent.boards.evidence import Evidence
 from edge_agent.boards.session import BoardSession
+from edge_agent.broker.clock import this_boot
 from edge_agent.broker.outbox import Outbox
 from edge_agent.broker.publisher import Publisher
 from edge_agent.health import machine
@@ -206,7 +207,7 @@ def info(gateway: str, run_id: str, assets: Iterable[Asset]) -> Info:
         version=machine.software_version(),
         python=platform.python_version(),
         machine=platform.machine(),
-        boot_id=machine.boot_id(),
+        boot_id=this_boot(),
         run_id=run_id,
         started=round(time.time(), 3),
         assets=[_asset_info(asset) for asset in assets],

@@ -20,10 +20,11 @@ from edge_agent.calibrate.accel.grading import Result
 from edge_agent.calibrate.accel.summary import pose_steps, summary
 from edge_agent.calibrate.accel.tap import Tapped
 from edge_agent.calibrate.accel.task import AccelTask
-from edge_agent.calibrate.compass.report import AXES, STYLE, write_whole
+from edge_agent.calibrate.compass.report import AXES, STYLE
 from edge_agent.calibrate.shelf.shelf import software
 from edge_agent.calibrate.svg import BLUE, GREY, RED, SIZE, Cloud, scatter
 from edge_agent.checkup.findings import Finding
+from edge_agent.files import write_atomically
 
 COLOURS = (BLUE, GREY, RED)
 
@@ -46,8 +47,8 @@ def write_report(
     }  # fmt: skip
     stem = f"accel-{now:%Y%m%dT%H%M%S.%fZ}"
     page, data = folder / f"{stem}.html", folder / f"{stem}.json"
-    write_whole(data, json.dumps(parameters, indent=2, allow_nan=False) + "\n")
-    write_whole(page, _html(parameters, task, found, tap))
+    write_atomically(data, (json.dumps(parameters, indent=2, allow_nan=False) + "\n").encode())
+    write_atomically(page, _html(parameters, task, found, tap).encode())
     return page, data
 
 

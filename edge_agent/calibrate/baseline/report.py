@@ -18,9 +18,10 @@ from edge_agent.calibrate.baseline.drafting import Subject
 from edge_agent.calibrate.baseline.recalibrate import Recalibrated
 from edge_agent.calibrate.baseline.summary import check_step, state_step, summary
 from edge_agent.calibrate.baseline.verdict import Concluded
-from edge_agent.calibrate.compass.report import STYLE, write_whole
+from edge_agent.calibrate.compass.report import STYLE
 from edge_agent.calibrate.shelf.shelf import software
 from edge_agent.calibrate.svg import BLUE, GREY, SIZE, Cloud, scatter
+from edge_agent.files import write_atomically
 
 MOST_POINTS = 2000
 
@@ -39,8 +40,8 @@ def write_report(
     }  # fmt: skip
     name = f"baseline-{now:%Y%m%dT%H%M%S.%fZ}"
     page, data = folder / f"{name}.html", folder / f"{name}.json"
-    write_whole(data, json.dumps(told, indent=2, allow_nan=False) + "\n")
-    write_whole(page, _html(subject, told, found))
+    write_atomically(data, (json.dumps(told, indent=2, allow_nan=False) + "\n").encode())
+    write_atomically(page, _html(subject, told, found).encode())
     return page, data
 
 

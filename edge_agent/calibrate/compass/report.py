@@ -7,10 +7,8 @@ Never: needs a network, writes half a file under a whole name, replaces another 
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,8 @@ from edge_agent.calibrate.compass.turning import Check
 from edge_agent.calibrate.reading.readings import Readings
 from edge_agent.calibrate.sphere import Floats
 from edge_agent.calibrate.svg import BLUE, GREY, SIZE, Cloud, scatter, section_map
+from edge_agent.files import write_atomically
+from edge_agent.versions import version_of
 
 AXES = ("x", "y", "z")
 STYLE = (
@@ -48,8 +48,8 @@ def write_report(
     parameters = _parameters(readings, found, site, turned, now) | (stamp or {})
     name = f"compass-{now:%Y%m%dT%H%M%S.%fZ}"
     page, data = folder / f"{name}.html", folder / f"{name}.json"
-    write_whole(data, json.dumps(parameters, indent=2, allow_nan=False) + "\n")
-    write_whole(page, _html(parameters, readings, found, turned))
+    write_atomically(data, (json.dumps(parameters, indent=2, allow_nan=False) + "\n").encode())
+    write_atomically(page, _html(parameters, readings, found, turned).encode())
     return page, data
 
 
@@ -69,7 +69,7 @@ def _parameters(
             "latitude": site.latitude, "longitude": site.longitude, **site.field._asdict(),
         },
         "made": now.isoformat(timespec="seconds"), "temperature_c": None,
-        "versions": {name: _version(name) for name in ("otolith", "numpy", "scipy", "pygeomag")},
+        "versions": {name: version_of(name) for name in ("otolith", "numpy", "scipy", "pygeomag")},
     }  # fmt: skip
 
 
@@ -120,20 +120,3 @@ def _plots(field: Floats, found: Calibration, turned: Check | None) -> list[str]
 
 def _words(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Whole or not at all, also when the power goes."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -18,7 +18,6 @@ import re
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edge_agent.calibrate.shelf.stored import (
@@ -34,6 +33,7 @@ from edge_agent.calibrate.shelf.stored import (
     write_stored,
 )
 from edge_agent.files import write_atomically
+from edge_agent.versions import version_of
 
 FOLDER = "calibrations"
 KEPT = 10
@@ -221,7 +221,4 @@ def read_file(path: Path) -> Stored:
 
 def software() -> str:
     """Which version made it."""
-    try:
-        return f"otolith {version('otolith')}"
-    except PackageNotFoundError:
-        return "otolith"
+    return " ".join(filter(None, ("otolith", version_of("otolith"))))
