@@ -86,7 +86,7 @@ class Gateway:
         now_s = time.monotonic()
         for session in self._sessions.values():
             session.link.stop(now_s)
-            self.ports.write(session.name, session.link.outgoing())
+            self.ports.write(session.name, session.link.outgoing(time.monotonic()))
         self.publisher.tell(self.messages.gateway_status("stopped"))
         deadline_s = now_s + GOODBYE_SECONDS
         self.ports.poll(POLL_SECONDS)

@@ -201,7 +201,7 @@ class Service:
             self._settle(session)
 
     def _send(self, session: BoardSession) -> None:
-        out = session.link.outgoing()
+        out = session.link.outgoing(time.monotonic())
         if out:
             self._gateway.ports.write(session.name, out)
 

@@ -66,7 +66,7 @@ def dump_port(port: Port, as_json: bool, seconds: float, write: Writer) -> str |
     try:
         while not problem and time.monotonic() - started_s < seconds:
             events = link.tick(time.monotonic())
-            port.write(link.outgoing())
+            port.write(link.outgoing(time.monotonic()))
             chunk = port.read(TICK_SECONDS)
             events += link.feed(chunk, time.monotonic())
             problem = next((e.reason for e in events if _failed(e)), None)
@@ -74,7 +74,7 @@ def dump_port(port: Port, as_json: bool, seconds: float, write: Writer) -> str |
     except KeyboardInterrupt:
         problem = None
     link.stop(time.monotonic())
-    port.write(link.outgoing())
+    port.write(link.outgoing(time.monotonic()))
     problem = _noise(decoder) or problem
     _write_totals(decoder, link.assemblers, as_json, problem, write)
     return problem

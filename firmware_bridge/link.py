@@ -153,8 +153,13 @@ class Link:
             self._ask_regularly(now_s)
         return []
 
-    def outgoing(self) -> bytes:
-        """Bytes to send since the last call."""
+    def outgoing(self, now_s: float) -> bytes:
+        """Bytes to send since the last call, `now_s` being when they go: what was done between a
+        question and its sending is no part of a round trip."""
+        if not self._out:
+            return b""
+        if self._pending:
+            self._pending = self._pending._replace(sent_s=now_s)
         out = bytes(self._out)
         self._out.clear()
         return out
@@ -181,7 +186,7 @@ class Link:
 
     def _reset_session(self) -> None:
         self._out = bytearray()
-        self._answered = False
+        self._answered = self._asked_again = False
         self._pending = None
         self._chunks = SchemaChunks()
         self._next_seq = 1
@@ -202,7 +207,7 @@ class Link:
 
     def _ask(self, request: Request, now_s: float, tries: int = 1) -> None:
         if isinstance(request, TimeRequest):
-            # A repeated TIME carries a new stamp, or its round trip would be a lie.
+            # A repeated TIME carries a new token, or its round trip would be a lie.
             request = request._replace(token=int(now_s * 1e6))
         if self.state is State.OPENING:
             # Ends whatever line noise the board has collected, or the request would be part of it.
@@ -216,7 +221,7 @@ class Link:
         # A board that has gone quiet may have been reset: its clock tells sooner than silence.
         quiet = now_s - self._data_s > self._stale_seconds / 2
         if now_s - self._ping_s >= (RETRY_SECONDS if quiet else PING_SECONDS):
-            self._ping_s = now_s
+            self._ping_s, self._asked_again = now_s, False
             self._ask(TimeRequest(0, self._seq(), 0), now_s)
         elif now_s - self._stats_s >= STATS_SECONDS:
             self._stats_s = now_s
@@ -300,8 +305,9 @@ class Link:
                 self._ask(TimeRequest(0, self._seq(), 0), now_s)
             else:
                 self._ask(StartRequest(0, self._seq(), 0xFFFFFFFF), now_s)
-        elif self.clock.last_was_poor and asked.sent_s == self._ping_s:
+        elif self.clock.last_was_poor and not self._asked_again:
             # It met a queue; another one at once, and only one, so as not to feed the queue.
+            self._asked_again = True
             self._ask(TimeRequest(0, self._seq(), 0), now_s)
 
     def _take_started(self, reply: Started, now_s: float, events: list[Event]) -> None:

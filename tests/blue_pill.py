@@ -265,7 +265,7 @@ class Session:
         """Both, for so long."""
         end_us = self.board.now_us + seconds * 1e6
         while self.board.now_us < end_us:
-            self.board.hear(self.link.outgoing())
+            self.board.hear(self.link.outgoing(self.board.now_us * 1e-6))
             self.board.run(STEP_SECONDS)
             sent, now_s = bytes(self.board.sent), self.board.now_us * 1e-6
             self.board.sent.clear()

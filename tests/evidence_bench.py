@@ -43,7 +43,7 @@ class Bench:
         while self.now_s < until_s:
             self.now_s += STEP_SECONDS
             self.link.tick(self.now_s)
-            self.board.feed(self.link.outgoing(), self.now_s)
+            self.board.feed(self.link.outgoing(self.now_s), self.now_s)
             sent = self.board.poll(self.now_s)
             size = self._piece or max(len(sent), 1)
             for at in range(0, len(sent), size):

@@ -274,7 +274,7 @@ def test_a_recording_played_live_gives_the_samples_of_the_file():
     while not board.finished and now_s < 20:
         now_s += 0.002
         events += link.tick(now_s)
-        board.feed(link.outgoing(), now_s)
+        board.feed(link.outgoing(now_s), now_s)
         events += link.feed(board.poll(now_s), now_s)
     live = [event for event in events if isinstance(event, Samples)]
     file = [event for event in playback.feed(data) if isinstance(event, Samples)]

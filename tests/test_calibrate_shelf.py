@@ -287,7 +287,7 @@ class Bench:
         while self.now_s < end_s:
             self.now_s += 0.02
             self.session.tick(self.now_s)
-            self.board.feed(self.session.link.outgoing(), self.now_s)
+            self.board.feed(self.session.link.outgoing(self.now_s), self.now_s)
             facts += self.session.received(self.board.poll(self.now_s), self.now_s)
         return facts
 

@@ -87,7 +87,7 @@ class Bench(Board):
         """Events of that time."""
         before, end_s = len(self.events), self.now_s + seconds
         while self.now_s < end_s:
-            self.harness.node_feed(self.link.outgoing())
+            self.harness.node_feed(self.link.outgoing(self.now_s))
             wire = self.harness.node_run(4, STEP_US)
             self.events += self.link.feed(wire, self.now_s)
             self.events += self.link.tick(self.now_s)

@@ -55,7 +55,7 @@ class Bench:
         for _ in range(round(seconds / STEP_S)):
             self.now_s += STEP_S
             self.events += self.link.tick(self.now_s)
-            sent = self.link.outgoing()
+            sent = self.link.outgoing(self.now_s)
             self.to_board.feed(sent, self.now_s)
             for chunk in self.to_board.poll(self.now_s):
                 self.board.feed(chunk, self.now_s - 1000.0)
@@ -309,7 +309,7 @@ def test_nobody_there_is_stale_after_four_seconds_and_says_what_came(comes, word
     states = []
     while now_s < 1010.0:
         states += [(now_s, event) for event in link.tick(now_s)]
-        link.feed(comes(link.outgoing()), now_s)
+        link.feed(comes(link.outgoing(now_s)), now_s)
         assert link.unanswered
         now_s += 0.1
     ((at_s, change),) = states

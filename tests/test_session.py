@@ -39,7 +39,7 @@ class Bench:
     def step(self) -> list[Fact]:
         self.now_s += STEP_SECONDS
         self.session.tick(self.now_s)
-        self.board.feed(self.session.link.outgoing(), self.now_s)
+        self.board.feed(self.session.link.outgoing(self.now_s), self.now_s)
         return self.session.received(self.board.poll(self.now_s), self.now_s)
 
 

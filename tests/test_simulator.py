@@ -65,7 +65,7 @@ def listen(
         end_s = time.monotonic() + 20
         while not enough(link, events) and time.monotonic() < end_s:
             events += link.tick(time.monotonic())
-            port.write(link.outgoing())
+            port.write(link.outgoing(time.monotonic()))
             events += link.feed(port.read(0.02), time.monotonic())
             if link.state is State.STALE:
                 events += link.opened(time.monotonic())

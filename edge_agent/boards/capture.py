@@ -50,12 +50,12 @@ class _Capture:
                 self._take(event)
             else:
                 self.link.opened(now_s)
-        self.ports.write(BOARD, self.link.outgoing())
+        self.ports.write(BOARD, self.link.outgoing(time.monotonic()))
 
     def finish(self) -> Captured:
         """Asks the board to be silent; the sums."""
         self.link.stop(time.monotonic())
-        self.ports.write(BOARD, self.link.outgoing())
+        self.ports.write(BOARD, self.link.outgoing(time.monotonic()))
         self.ports.poll(POLL_SECONDS)
         counters = {a.schema.name: a.counters for a in self.link.assemblers.values()}
         return Captured(

@@ -82,7 +82,7 @@ class Conversation:
 
     def _step(self) -> None:
         events = self.link.tick(time.monotonic())
-        self.port.write(self.link.outgoing())
+        self.port.write(self.link.outgoing(time.monotonic()))
         chunk = self.port.read(READ_SECONDS)
         self.raw = (self.raw + chunk)[:EXCERPT_BYTES]
         events += self.link.feed(chunk, time.monotonic())

@@ -82,7 +82,7 @@ def _turn(ports: Ports, links: dict[str, Link]) -> None:
         elif isinstance(event, Opened):
             links[name].opened(now)
     for name, link in links.items():
-        if out := link.outgoing():
+        if out := link.outgoing(time.monotonic()):
             ports.write(name, out)
 
 

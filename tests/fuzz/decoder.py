@@ -47,7 +47,7 @@ def check(data: bytes) -> None:
         elif kind == BODY:
             said = encode_body(_plausible(part))
         elif kind == ANSWER:
-            said = _answers(link.outgoing(), part)
+            said = _answers(link.outgoing(now_s), part)
         else:
             said = b""
             now_s += sum(part) / 100

@@ -99,7 +99,7 @@ class PortWire:
         self._port.close()
 
     def _send(self) -> None:
-        out = self._link.outgoing()
+        out = self._link.outgoing(time.monotonic())
         if out:
             self._port.write(out)
 
