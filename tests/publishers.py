@@ -65,7 +65,7 @@ class Agent:
             content = {"n": n, "replayed": False, "padding": "x" * padding}
             payload = json.dumps(content, separators=(",", ":")).encode()
             message = Message(self.event_topic, payload, key=str(n), alert=True)
-            self.publisher.offer(message, note)
+            self.publisher.offer(message, lambda: note)
 
     def close(self) -> None:
         """As at the end of the service."""

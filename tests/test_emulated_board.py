@@ -28,7 +28,9 @@ pytestmark = pytest.mark.alone
 
 SECONDS = 60.0
 PINGS = 400
-MAX_CLOCK_ERROR_SECONDS = 100e-6
+# A round trip may lie half before and half after the stamps of the board: that is as well as two
+# clocks can be compared. The error must stay below half of it: 0.1 ms where nothing else runs.
+MAX_CLOCK_ERROR = 0.25
 CONFIG = f"""
 [gateway]
 id = "lab"
@@ -110,7 +112,10 @@ def test_a_minute_without_a_loss(tmp_path: Path, mosquitto: Mosquitto) -> None:
         assert one.lost_on_wire == one.lost_on_board == one.gaps == one.refused == 0
         assert one.samples == pytest.approx(SECONDS * rate_hz, rel=0.02)
     at_us = max(stream._last_t_us for stream in assemblers)
-    assert abs(clock.host_s(at_us) - truth.host_s(at_us)) <= MAX_CLOCK_ERROR_SECONDS
+    assert clock.round_trip_s is not None
+    assert truth.round_trip_s is not None
+    both_seconds = clock.round_trip_s + truth.round_trip_s
+    assert abs(clock.host_s(at_us) - truth.host_s(at_us)) <= MAX_CLOCK_ERROR * both_seconds
     said = [json.loads(payload) for _, payload in received]
     assert said[-1]["boards_streaming"] == 1
     assert said[-1]["frames_damaged"] == 0

@@ -134,14 +134,12 @@ class Panel:
 
     def _tell(self, t: float, told: Told | None) -> None:
         """Event, state and note, in that order: who hears of it finds the state true."""
+        before, event = self._state, None
         if told:
-            self._latest = told
-        before = self._state
-        self._apply(t)
-        if self._state != before:
-            self._state = self._state.model_copy(update={"ts": self._desk.messages.time(t)})
-        event = self._event(told) if told else None
-        self._save(event)
+            self._latest, event = told, self._event(told)
+            self._desk.publisher.offer(event, lambda: self._settle(t))
+        elif note := self._settle(t):
+            self._desk.outbox.note(note)
         if self._state != before:
             self._desk.publisher.tell(self.message)
         if told and event:
@@ -151,6 +149,14 @@ class Panel:
                 f"severity {change.severity}: {why.sentence}"
             )
             self._told(told, event)
+
+    def _settle(self, t: float) -> Note | None:
+        """The state after all that has happened, and what is to be remembered of it."""
+        before = self._state
+        self._apply(t)
+        if self._state != before:
+            self._state = self._state.model_copy(update={"ts": self._desk.messages.time(t)})
+        return self._note()
 
     def _word(self, t: float) -> Word:
         told = self.annunciator.state
@@ -191,12 +197,9 @@ class Panel:
         assert bundle is not None  # without one there are no facts
         return self._desk.messages.event(told, bundle)
 
-    def _save(self, event: Message | None = None) -> None:
-        """Notes what has changed, in the transaction of the event if there is one."""
-        note = self._note()
-        if event:
-            self._desk.publisher.offer(event, note)
-        elif note:
+    def _save(self) -> None:
+        """Notes what has changed."""
+        if note := self._note():
             self._desk.outbox.note(note)
 
     def _note(self) -> Note | None:

@@ -96,24 +96,24 @@ class Publisher:
         """The version of MQTT that is spoken, or tried next."""
         return self._retry.protocol
 
-    def offer(self, message: Message, note: Note | None = None) -> None:
+    def offer(self, message: Message, remember: Callable[[], Note | None] = lambda: None) -> None:
         """A message that must arrive: sent at once if it can be and nothing older of its asset
-        waits, on disk until acknowledged, and what is to be remembered of it in the same
-        transaction."""
+        waits, on disk until acknowledged, and what there is to `remember` in the same transaction.
+        That is asked for when the message is on its way."""
         session = self._session
         if not session or not self._ready(session, message):
-            self._drain.add(message, self._outbox.put(message, note=note))
+            self._drain.add(message, self._outbox.put(message, note=remember()))
         elif self._fits(session, message):
             # The subscriber first, the disk after: it is the same thread, so no acknowledgement
             # can come in between.
             mid = self._publish(session, self._dated(message))
-            row_id = self._outbox.put(message, sent=mid is not None, note=note)
+            row_id = self._outbox.put(message, sent=mid is not None, note=remember())
             if mid is None:
                 self._drain.add(message, row_id)
             else:
                 self._in_flight[mid] = _Sent(row_id, message.topic)
                 self._drain.passed(row_id)
-        elif note:
+        elif note := remember():
             self._outbox.note(note)
 
     def tell(self, message: Message, correlation: bytes = b"") -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.calibrate.ellipsoid import Ellipsoid, by_entry, symmetric
+from edge_agent.calibrate.ellipsoid import TINY, Ellipsoid, by_entry, symmetric
 from edge_agent.calibrate.heading import unit
 from edge_agent.calibrate.sphere import MAD_TO_SIGMA, TRIM_SIGMAS, Floats
 
@@ -28,6 +28,8 @@ LEAST_READINGS = 40
 # than these, and must not pull at a fit of the field that is.
 ROWS_THAT_COUNT = 1000
 STEPS = 6
+# Where the field stands upright no noise turns its dip to first order; some does to second.
+STEEPEST = 0.01
 # Offset of an accelerometer that nobody calibrated, in g.
 ACCELEROMETER_OFFSET = 0.03
 LEAST_ACCELEROMETER_NOISE = 0.002
@@ -181,7 +183,7 @@ class _Joint:
             residuals, rows = self._residuals(free)
             if len(use) == len(EVERYTHING):
                 spread = MAD_TO_SIGMA * float(np.median(np.abs(residuals - np.median(residuals))))
-                self._noise = max(spread, self._ellipsoid.noise)
+                self._noise = max(spread, self._ellipsoid.noise * self._flatness(free))
             hessian, weight = self._hessian(residuals, rows)
             slope = self._known @ free + rows.T @ (residuals * weight)
             free[use] -= np.linalg.solve(hessian[np.ix_(use, use)], slope[use])
@@ -216,19 +218,30 @@ class _Joint:
         return self._known + (rows * weight[:, None]).T @ rows, weight
 
     def _residuals(self, free: Floats) -> tuple[Floats, Floats]:
-        """Field along down, less the sine of the dip, and its slopes [n, 16]."""
+        """The sine of each reading's own dip, less the common one, and its slopes [n, 16].
+
+        Of the direction, not of the vector: where the field is steep, most of what noise does to
+        the vector along down it does to its length, and the fit of the ellipsoid has counted that.
+        """
         matrix = symmetric(self._ellipsoid.parameters + free[:9])
         turn = _rotation(free[9:12])
         down = unit(self._down - free[13:])
         shifted = self._shifted - free[6:9]
         field = shifted @ matrix.T @ turn.T
-        facing = down @ turn
+        lengths = np.maximum(np.linalg.norm(field, axis=1), TINY)[:, None]
+        field /= lengths
         along = np.einsum("ij,ij->i", field, down)
+        facing = (down - along[:, None] * field) / lengths @ turn
         rows = np.hstack((
             by_entry(facing, shifted), -facing @ matrix, np.cross(field, down),
             np.full((len(field), 1), -1.0), along[:, None] * down - field,
         ))  # fmt: skip
         return along - free[12], rows
+
+    @staticmethod
+    def _flatness(free: Floats) -> float:
+        """How much of the noise of a vector turns its dip."""
+        return float(np.sqrt(max(1.0 - free[12] ** 2, STEEPEST)))
 
 
 def _rotation(vector: Floats) -> Floats:
