@@ -117,7 +117,8 @@ def test_a_day_of_an_operator(tmp_path: Path, mosquitto: Mosquitto) -> None:
 
 
 def answers_to_an_alarm(gateway: Gateway, begin: dict[str, Any]) -> None:
-    assert gateway.state()["state"] == "alarm"
+    # The state follows the event that changes it.
+    until(lambda: gateway.state()["state"] == "alarm")
     assert not gateway.state()["learning"]
     told = gateway.ask("ack", episode=begin["event_id"])
     assert (told["status"], told["data"]["state"]) == ("ok", "acked")

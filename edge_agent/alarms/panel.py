@@ -133,7 +133,7 @@ class Panel:
         self._apply(now.monotonic_s)
 
     def _tell(self, t: float, told: Told | None) -> None:
-        """Event, state and note, in that order: who hears of it finds the state true."""
+        """The event first, for people wait for it; its note with it, then the state."""
         before, event = self._state, None
         if told:
             self._latest, event = told, self._event(told)
