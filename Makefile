@@ -78,7 +78,7 @@ packages-demo:
 
 packages-test:
 	@sh tests/packages.sh $(PYTHON) python3-venv mosquitto mosquitto-clients systemd \
-	  gcc libc6-dev gcc-arm-none-eabi qemu-system-arm influxdb strace tmux
+	  gcc libc6-dev gcc-arm-none-eabi qemu-system-arm influxdb strace tmux chromium
 
 packages-arm64:
 	@sh tests/packages.sh $(PYTHON) python3-venv mmdebstrap qemu-user-static

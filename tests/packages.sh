@@ -11,7 +11,7 @@ here() {
         mosquitto) PATH=$PATH:/usr/sbin command -v mosquitto ;;
         mosquitto-clients) command -v mosquitto_sub ;;
         systemd) command -v systemd-analyze ;;
-        gcc | clang | tmux) command -v "$1" ;;
+        gcc | clang | tmux | chromium) command -v "$1" ;;
         gcc-arm-none-eabi) command -v arm-none-eabi-gcc ;;
         qemu-system-arm) command -v qemu-system-arm ;;
         influxdb) command -v influxd ;;

@@ -76,7 +76,7 @@ def subscriber(mosquitto: Mosquitto) -> Iterator[Subscriber]:
 
 
 def numbers(subscriber: Subscriber, leaf: str) -> dict[str, Any]:
-    """The newest message of `health` or `board/<name>`."""
+    """The newest message of a topic: `health`, `board/<name>`, `<asset>/state`."""
     found: dict[str, Any] = json.loads(subscriber.latest(f"{BASE}/{leaf}") or "{}")
     return found
 
@@ -93,7 +93,9 @@ def test_a_fault_gives_one_begin_and_one_end_and_says_where(
     with programs.board(tmp_path / "b.tty", "--seed", 7, "--fault", "bearing:4:8") as board:
         with programs.agent(config) as agent:
             subscriber.until(lambda: subscriber.events("end"), 40)
-            state = json.loads(subscriber.latest(f"{BASE}/pump/state"))
+            # The state follows the event that changes it.
+            subscriber.until(lambda: numbers(subscriber, "pump/state")["state"] == "ok")
+            state = numbers(subscriber, "pump/state")
             health = json.loads(subscriber.latest(f"{BASE}/health"))
             agent.send_signal(signal.SIGTERM)
             assert agent.wait(15) == 0
