@@ -111,7 +111,7 @@ def _inspect(parser: argparse.ArgumentParser) -> None:
 
 def _bundle(parser: argparse.ArgumentParser) -> None:
     add = parser.add_subparsers(required=True).add_parser
-    install = add("install", help="verify, try, and judge by it from the next start on")
+    install = add("install", help="verify, try, and judge by it from now on")
     install.add_argument("file", type=Path, metavar="FILE")
     install.add_argument("--force-sensor", action="store_true",
                          help="allow another sensor than that of the bundle before")  # fmt: skip
@@ -133,8 +133,9 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     show.set_defaults(command=commands.calibrate_show)
     show.add_argument("id", nargs="?", metavar="ID", help="as `list` names it")
     _shelf(show, "compass")
-    back = add("rollback", help="the calibration before is in use again")
+    back = add("rollback", help="the calibration before is in use again; before the first, none")
     back.set_defaults(command=commands.calibrate_rollback)
+    back.add_argument("id", nargs="?", metavar="ID", help="this one, as `list` names it, or none")
     _shelf(back, "compass")
     listed = add("list", help="the calibrations of the boards, and which are in use")
     listed.set_defaults(command=commands.calibrate_list)

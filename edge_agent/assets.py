@@ -8,6 +8,7 @@ Never: lets one asset's bad bundle stop another, accepts a bundle older than one
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from edge_agent.broker.messages import BundleName
@@ -106,6 +107,19 @@ class Asset:
         pipeline.commission(name, found.manifest if found else bundle.manifest, model)
         return self.note or f"{self.name}: judged by {name or 'its bundle alone'} from now on"
 
+    def adopt(self, found: Asset) -> None:
+        """Judges by what `found` has loaded, from the next sample on: counters and an episode go
+        on. Raises `ValueError` for settings that can't be kept with it: then nothing changes."""
+        pipeline = found.pipeline
+        if pipeline is None:
+            raise ValueError(found.refusal)
+        pipeline.adopt(pipeline.rules(site_of(self.settings, pipeline.manifest)))
+        if self.pipeline:
+            pipeline.follow(self.pipeline)
+        self.pipeline, self.invoke, self.note = pipeline, found.invoke, found.note
+        self.bundle, self._bundle, self._shelf = found.bundle, found._bundle, found._shelf
+        self.bundle_refusal = self.stream_refusal = self.fault = None
+
     def _other_model(self, bundle: Bundle, found: InUse | None) -> Model | None:
         """The model with the slots of the baseline; None where there are no slots."""
         if bundle.manifest.model.memory is None:
@@ -163,15 +177,25 @@ def load_assets(config: Config) -> dict[str, Asset]:
     Raises `OSError` if the state folder can't be written.
     """
     config.storage.state_dir.mkdir(parents=True, exist_ok=True)
-    seen = read_serials(config.storage.state_dir)
-    serials = dict(seen)
-    assets = {name: Asset(name, settings) for name, settings in config.assets.items()}
-    for asset in assets.values():
-        lowest_serial = seen.get(asset.name, 1)
-        asset.load(config.trusted_keys, lowest_serial, config.storage.state_dir)
-        if asset.bundle:  # one that was rolled back to is lower, and opens the door to no other
-            serials[asset.name] = max(lowest_serial, asset.bundle.serial)
-    if serials != seen:
-        file = config.storage.state_dir / SERIALS_NAME
-        write_atomically(file, json.dumps(serials, indent=1, sort_keys=True).encode())
+    assets = {name: load_asset(config, name) for name in config.assets}
+    remember_serials(config.storage.state_dir, assets.values())
     return assets
+
+
+def load_asset(config: Config, name: str) -> Asset:
+    """One asset, loaded or refused: at the start, and when another bundle was installed."""
+    asset, state_dir = Asset(name, config.assets[name]), config.storage.state_dir
+    asset.load(config.trusted_keys, read_serials(state_dir).get(name, 1), state_dir)
+    return asset
+
+
+def remember_serials(state_dir: Path, assets: Iterable[Asset]) -> None:
+    """None of them may judge by an older bundle from now on. Raises `OSError`."""
+    seen = read_serials(state_dir)
+    serials = dict(seen)
+    for asset in assets:
+        if asset.bundle:  # one that was rolled back to is lower, and opens the door to no other
+            serials[asset.name] = max(seen.get(asset.name, 1), asset.bundle.serial)
+    if serials != seen:
+        file = state_dir / SERIALS_NAME
+        write_atomically(file, json.dumps(serials, indent=1, sort_keys=True).encode())

@@ -170,7 +170,7 @@ def calibrate_show(options: Namespace) -> int:
 
 
 def calibrate_rollback(options: Namespace) -> int:
-    """`edge-agent calibrate rollback`: the one before is in use again."""
+    """`edge-agent calibrate rollback`: the one before is in use again, or the one that is named."""
     from edge_agent.calibrate.shelf.command import rollback
 
     return rollback(options)

@@ -20,7 +20,7 @@ from edge_agent.boards.evidence import Evidence
 from edge_agent.boards.ports import Ports
 from edge_agent.boards.session import BoardSession
 from edge_agent.broker.announcements import KEY, Announcements
-from edge_agent.broker.clock import this_boot
+from edge_agent.broker.clock import Clock, this_boot
 from edge_agent.broker.incoming import Incoming
 from edge_agent.broker.messages import Message, Messages, Run
 from edge_agent.broker.outbox import Outbox
@@ -29,6 +29,7 @@ from edge_agent.broker.store import DAY_SECONDS, Limits, Note
 from edge_agent.config import Config
 from edge_agent.door.keeper import Answer, Keeper
 from edge_agent.health import HealthMeter, info, machine_id8, software_version
+from edge_agent.health.clock_state import synchronised
 from edge_agent.health.exporter import Exporter
 from edge_agent.health.status import Status, status
 from edge_agent.journal import Journal
@@ -80,6 +81,11 @@ class Gateway:
     def about(self) -> Message:
         """What runs here."""
         return self.messages.info(info(self._config.gateway.id, self.run_id, self._assets.values()))
+
+    def tell_anew(self) -> None:
+        """What runs here is not what was said of it."""
+        for message in (self.about(), *self._announcements.current()):
+            self.publisher.tell(message)
 
     def close(self) -> None:
         """Boards fall silent, what is on its way arrives if it can, `stopped` is the last word."""
@@ -146,7 +152,8 @@ class Gateway:
         return door
 
     def _open_outbox(self) -> Outbox:
-        return Outbox(self._config.storage.state_dir, limits_of(self._config))
+        clock = Clock(synchronised=synchronised)
+        return Outbox(self._config.storage.state_dir, limits_of(self._config), clock)
 
     def _open_publisher(self, topics: tuple[str, ...]) -> Publisher:
         config = self._config

@@ -2,7 +2,8 @@
 
 In: a priority and a sentence. Out: `<6>sentence` on standard error; systemd reads the number, and
 people at a terminal don't get it.
-Never: more than `BURST` lines at once and `LINES_A_SECOND` on average; what was left out is said.
+Never: more than `BURST` lines at once and `LINES_A_SECOND` on average (what was left out is said),
+ends the service because nobody reads it any more.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TextIO
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
@@ -60,5 +62,6 @@ class Journal:
             stream.write(f"<{WARNING}>{self._left_out} lines left out\n")
             self._left_out = 0
         line = text[:MAX_LINE_CHARACTERS].replace("\n", "; ")
-        stream.write(line + "\n" if stream.isatty() else f"<{priority}>{line}\n")
-        stream.flush()
+        with suppress(OSError):  # whoever read this has gone; `problems` has it
+            stream.write(line + "\n" if stream.isatty() else f"<{priority}>{line}\n")
+            stream.flush()

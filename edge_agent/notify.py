@@ -1,7 +1,8 @@
 """Notify: tells systemd that the service is ready, alive, and what it is doing.
 
 In: `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` from the environment. Out: datagrams.
-Never: raises when nobody listens, pings by itself: the service says that all its threads move.
+Never: raises when nobody listens, waits for a systemd that does not read (but for `READY_SECONDS`
+with what would be missed), pings by itself: the service says that all its threads move.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+
+READY_SECONDS = 1.0
 
 
 class Notify:
@@ -33,7 +36,7 @@ class Notify:
 
     def ready(self) -> None:
         """The loop runs."""
-        self._send("READY=1")
+        self._send("READY=1", READY_SECONDS)
 
     def reloading(self) -> None:
         """The configuration is read anew; `ready` follows."""
@@ -45,15 +48,13 @@ class Notify:
 
     def status(self, text: str) -> None:
         """The line that `systemctl status` shows; sent when it changes."""
-        if text != self._status:
+        if text != self._status and self._send(f"STATUS={text}"):
             self._status = text
-            self._send(f"STATUS={text}")
 
     def alive(self, now_s: float) -> None:
         """All that must move has moved; pings the watchdog twice in its time."""
-        if self.interval_seconds and now_s >= self._due_s:
+        if self.interval_seconds and now_s >= self._due_s and self._send("WATCHDOG=1"):
             self._due_s = now_s + self.interval_seconds
-            self._send("WATCHDOG=1")
 
     def stuck(self) -> None:
         """Something will not move again: the watchdog need not wait."""
@@ -65,14 +66,17 @@ class Notify:
             self._socket.close()
             self._socket = None
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str, seconds: float = 0.0) -> bool:
+        """Whether systemd has it."""
         if self._socket is None:
-            return
+            return False
         try:
+            self._socket.settimeout(seconds)
             self._socket.sendto(text.encode(), self._address)
         except OSError:
             # systemd itself is restarting; its watchdog decides whether that was too long.
-            return
+            return False
+        return True
 
 
 def _watchdog_seconds(environment: Mapping[str, str]) -> float:

@@ -9,6 +9,7 @@ Never: waits for anything but its selector, ends for a board, a broker or a bund
 
 from __future__ import annotations
 
+import random
 import shutil
 import threading
 import time
@@ -25,6 +26,8 @@ from edge_agent.boards.session import BoardSession, SamplesObserver
 from edge_agent.calibrate.shelf.shelf import Shelf
 from edge_agent.config import Config
 from edge_agent.config.last_good import ConfigFile
+from edge_agent.door.keeper import Reply, check_alone
+from edge_agent.exchange import Exchange
 from edge_agent.gateway import Gateway, limits_of
 from edge_agent.health.machine import give_back
 from edge_agent.journal import Journal
@@ -66,6 +69,7 @@ class Service:
         self._notify = Notify()
         if file and file.complaint:
             self._journal.error(f"{file.complaint}; running on the last good configuration")
+        check_alone(config.storage.state_dir)
         config = self._config = self._on_writable_ground(config)
         self.assets = load_assets(config)
         for asset in self.assets.values():
@@ -96,7 +100,11 @@ class Service:
             self._config, self.assets, self._sessions, self._evidence, self._journal,
             self.reload, self._visited,
         )  # fmt: skip
+        self._exchange = Exchange(self.assets, self._sessions, gateway, self._journal)
         gateway.meter.state_ok = self._state_problem is None
+        for panel in gateway.reports.panels.values() if self._state_problem else ():
+            # The folder itself will not know which numbers were used meanwhile.
+            panel.annunciator.after(random.randrange(1000, 1_000_000))
         gateway.meter.config_ok = not (self._file and self._file.complaint)
         threads: dict[str, Watched] = {"evidence": self._evidence, "outbox": gateway.outbox}
         self._watchdog = Watchdog(self._notify, self._journal, threads)
@@ -106,6 +114,7 @@ class Service:
         finally:
             self._notify.stopping()
             gateway.close()
+            self._exchange.close()
             if self._state_problem:
                 shutil.rmtree(self._config.storage.state_dir, ignore_errors=True)
             self._notify.close()
@@ -144,12 +153,14 @@ class Service:
         self._gateway.outbox.limit(limits_of(config))
         return sentence(changed)
 
-    def _visited(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _visited(self, request: dict[str, Any]) -> Reply:
         """Somebody on this gateway asks; `ValueError` in words is an answer, too."""
         if request.get("do") == "status":
             return {"status": self._gateway.status().model_dump(mode="json")}
         if request.get("do") == "reload":
             return {"told": self.reload()}
+        if request.get("do") == "take_up" and "asset" in request:
+            return self._exchange.order(self._config, request["asset"])
         if request.get("do") == "take_up":
             return {"told": self._session_named(request.get("board")).take_up(time.monotonic())}
         raise ValueError(f"saw {request.get('do')!r}; there are status, reload, take_up, follow")
@@ -222,6 +233,7 @@ class Service:
         gateway.publisher.tick(now_s)
         gateway.outbox.tick(now_s)
         self._evidence.tick(now_s)
+        self._exchange.tick(now_s)
         gateway.door.tick(now_s)
         gateway.exporter.tick(now_s)
         for told in (*gateway.outbox.notices(), *self._evidence.notices()):

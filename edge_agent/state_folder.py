@@ -22,6 +22,8 @@ PROBE_BYTES = 65_536
 # A stand-in lies in memory: large things stay behind.
 MAX_COPIED_BYTES = 16 << 20
 PREFIX = "otolith-"
+# Where /tmp is on the card, it is no better than the state folder.
+MEMORY = Path("/dev/shm")
 DISK_TROUBLE = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -33,7 +35,8 @@ def writable(state_dir: Path) -> tuple[Path, str | None]:
     except OSError as error:
         if error.errno not in DISK_TROUBLE:
             raise
-        stand_in = Path(tempfile.mkdtemp(prefix=PREFIX))
+        memory = MEMORY if os.access(MEMORY, os.W_OK) else None
+        stand_in = Path(tempfile.mkdtemp(prefix=PREFIX, dir=memory))
         _copy(state_dir, stand_in)
         told = f"{state_dir}: {error.strerror or error}: alerts go on, but what waits is lost if "
         return stand_in, told + f"the agent ends ({stand_in} stands in); mend it and restart"

@@ -158,8 +158,8 @@ def _stream(fields: Any, where: str) -> StreamSchema:
     channels = fields.get("ch")
     if not isinstance(channels, list) or not 1 <= len(channels) <= MAX_CHANNELS:
         raise SchemaError(f"{where}.ch: expected 1 to {MAX_CHANNELS} channel names")
-    if not all(isinstance(c, str) and c for c in channels) or len(set(channels)) < len(channels):
-        raise SchemaError(f"{where}.ch: channel names must be different, non-empty strings")
+    if not all(_is_name(name) for name in channels) or len(set(channels)) < len(channels):
+        raise SchemaError(f"{where}.ch: channel names must be different, non-empty, printable")
     if fields.get("fmt") not in FORMATS:
         raise SchemaError(f"{where}.fmt: {fields.get('fmt')!r}, expected one of {list(FORMATS)}")
     rates = fields.get("rates") or []
@@ -185,9 +185,16 @@ def _stream(fields: Any, where: str) -> StreamSchema:
 
 def _text(fields: dict[str, Any], key: str, where: str) -> str:
     value = fields.get(key)
-    if not isinstance(value, str) or not 1 <= len(value) <= 64:
-        raise SchemaError(f"{where}.{key}: {value!r}, expected 1 to 64 characters".lstrip("."))
+    if not isinstance(value, str) or not _is_name(value) or len(value) > 64:
+        told = f"{where}.{key}: {value!r}, expected 1 to 64 printable characters"
+        raise SchemaError(told.lstrip("."))
     return value
+
+
+def _is_name(value: object) -> bool:
+    """Whoever is on the wire writes it, and it gets to terminals, journals and subscribers: nothing
+    that moves a cursor or forges a line, and no half of a surrogate pair, which is no UTF-8."""
+    return isinstance(value, str) and value != "" and value.isprintable()
 
 
 def _whole(fields: dict[str, Any], key: str, where: str, low: int, high: int) -> int:

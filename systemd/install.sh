@@ -4,6 +4,7 @@
 #   sh install.sh [OPTION...]            the version in this folder
 #   sh install.sh [OPTION...] ARCHIVE    another version, checked before anything of it runs
 #   sh install.sh [OPTION...] rollback   back to the version before; once more: forth again
+#   sh install.sh [OPTION...] uninstall  all of it gone, but for /etc/otolith and /var/lib/edge-agent
 # Options: --prefix DIR  instead of /opt/otolith       --no-systemd  touch no running service
 #          --root DIR    all paths lie under DIR       --python P    instead of python3
 # The new version stands beside the old one and has proved itself before `current` points to it.
@@ -27,7 +28,7 @@ die() {
 }
 
 usage() {
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 
@@ -39,15 +40,18 @@ finish() {
     set +e
     if [ -z "$done" ]; then
         [ -z "$switched" ] || put_back
-        [ -z "$made" ] || rm -rf "$made"
-        [ "$code" -lt 3 ] && [ "$code" -gt 0 ] || code=1
+        [ -z "$made" ] || drop "$made"
+        code=1
         [ -n "$told" ] || printf 'install.sh: FAILED: what stands above was not expected\n' >&2
-        [ -z "$work" ] || printf 'install.sh: everything is as before\n' >&2
+        printf 'install.sh: everything is as before\n' >&2
     fi
     [ -z "$work" ] || rm -rf "$work" "$unpacked"
     [ -n "$done" ] || [ -z "$made_home" ] || rmdir "$home" 2>/dev/null
     exit "$code"
 }
+
+# A version. The sums first: what lost its power half gone must not be taken for a whole one.
+drop() { rm -f "$1/SHA256SUMS" && rm -rf "$1"; }
 
 put_back() {
     if [ -n "$old" ]; then point current "$old"; else rm -f "$home/current"; fi
@@ -104,6 +108,9 @@ release() { sed -n "s/^$1=//p" "$here/RELEASE"; }
 # the site has a release key, SHA256SUMS is signed with it.
 verify() {
     [ -s "$1/SHA256SUMS" ] || die "$1 has no SHA256SUMS: unpack the whole archive"
+    # A link could be led elsewhere as soon as its sum was right.
+    strange=$(find "$1" ! -type d ! -type f | head -n 1)
+    [ -z "$strange" ] || die "$strange is no file: copy the archive again"
     (cd "$1" && find . ! -type d | sed 's|^\./||' | grep -v '^SHA256SUMS\(\.sig\)\{0,1\}$' | sort) \
         >"$work/there"
     sed 's/^[0-9a-f]* [ *]//' "$1/SHA256SUMS" | sort >"$work/listed"
@@ -129,7 +136,7 @@ verify_signature() {
 
 build() {
     made=$home/$version
-    rm -rf "$made"
+    drop "$made"
     mkdir "$made"
     say "$version: making $made/venv with $python $version_seen"
     "$python" -I -m venv --without-pip "$made/venv" || die "$python could not make a venv"
@@ -201,6 +208,7 @@ place() {
         say "note: $target was changed by hand, a copy is $target.site: use systemctl edit"
     fi
     cp "$from" "$root$target.new"
+    sync "$root$target.new"
     mv -fT "$root$target.new" "$root$target"
 }
 
@@ -278,21 +286,33 @@ stays_up() {
         [ "$(systemctl show -p NRestarts --value "$unit")" = "$starts" ]
 }
 
-# --- the three things it does --------------------------------------------------------------------
+# --- the four things it does ---------------------------------------------------------------------
 
 prepare() {
     home=$root$prefix
-    [ -d "$home" ] || { [ "$action" = install ] && mkdir -p "$home" && made_home=yes; } ||
-        die "nothing is installed in $home"
+    if [ ! -d "$home" ]; then
+        [ "$action" = install ] || die "nothing is installed in $home"
+        mkdir -p "$home" 2>/dev/null || die "$home can't be made: is the disk read-only or full?"
+        made_home=yes
+    fi
     # Locks the folder itself: no file to be left behind.
     exec 9<"$home"
     flock -n 9 || die "another install.sh is at work in $home"
     rm -rf "$home"/.work.* "$home"/.current.new "$home"/.previous.new
     [ -z "$archive" ] || rm -rf "$home"/.unpacked.*
-    work=$(mktemp -d "$home/.work.XXXXXX")
+    work=$(mktemp -d "$home/.work.XXXXXX" 2>/dev/null) ||
+        die "nothing can be written in $home: is the disk read-only or full?"
     old=$(readlink "$home/current" || :)
     older=$(readlink "$home/previous" || :)
+    # Two links can't change in one step. Where the power went between them, the other version is
+    # still there; of two it is the one that was here first.
+    [ -z "$older" ] || [ "$older" != "$old" ] || older=$(other_than "$old")
     [ -d /run/systemd/system ] && [ -z "$root" ] || systemd=no
+}
+
+other_than() {
+    find "$home" -mindepth 2 -maxdepth 2 -name SHA256SUMS -printf '%T@ %P\n' | sort -n |
+        sed 's/^[^ ]* //; s|/.*||' | grep -vxFm 1 "$1" || :
 }
 
 install() {
@@ -327,7 +347,7 @@ tidy() {
         name=${name##*/}
         case $name in
             current | previous | "$(readlink "$home/current")" | "$(readlink "$home/previous" || :)") ;;
-            *) [ ! -d "$home/$name/venv" ] || rm -rf "${home:?}/$name" ;;
+            *) [ ! -d "$home/$name/venv" ] || drop "${home:?}/$name" ;;
         esac
     done
 }
@@ -340,11 +360,31 @@ rollback() {
     say "$older is back in $prefix; $old is kept"
 }
 
+# Once begun there is no way back, but it can be run again.
+uninstall() {
+    if [ "$systemd" = yes ] && [ -e "$root/etc/systemd/system/$unit" ]; then
+        systemctl disable --now "$unit" || die "$unit could not be stopped"
+    fi
+    done=yes
+    rm -f "$root/etc/systemd/system/$unit" "$root/etc/systemd/system/$unit.d/10-trixie.conf" \
+        "$root/etc/udev/rules.d/99-otolith.rules"
+    rmdir "$root/etc/systemd/system/$unit.d" 2>/dev/null || : # a site's own drop-in stays
+    link=$root/usr/local/bin/edge-agent
+    [ "$(readlink "$link" || :)" != "$prefix/current/venv/bin/edge-agent" ] || rm -f "$link"
+    [ "$systemd" = no ] || systemctl daemon-reload
+    rm -f "$home/current" "$home/previous"
+    tidy
+    rm -rf "$work" "$home"/.unpacked.*
+    rmdir "$home" 2>/dev/null || say "note: $home holds what install.sh did not bring"
+    say "removed; ${config%/*} and /var/lib/edge-agent are the site's own and stay"
+}
+
 # Another version's archive: this version's code decides whether it may run at all; from there on
 # it is that version's own work.
 install_archive() {
     unpacked=$(mktemp -d "$home/.unpacked.XXXXXX")
-    tar -xzf "$archive" -C "$unpacked" --no-same-owner 2>"$work/tar" ||
+    tar -xzf "$archive" -C "$unpacked" --no-same-owner --no-same-permissions \
+        --no-overwrite-dir 2>"$work/tar" ||
         die "$archive is no archive or is damaged: $(head -n 1 "$work/tar")"
     set -- "$unpacked"/*
     [ $# = 1 ] && [ -f "$1/install.sh" ] || die "$archive is no archive of Otolith"
@@ -366,7 +406,7 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --no-systemd) systemd=no ;;
-        rollback) action=rollback ;;
+        rollback | uninstall) action=$1 ;;
         -*) usage ;;
         *) archive=$1 ;;
     esac
@@ -384,4 +424,5 @@ case $action in
         if [ -n "$archive" ]; then install_archive; else install; fi
         ;;
     rollback) rollback ;;
+    uninstall) uninstall ;;
 esac

@@ -1,8 +1,8 @@
 """Boards with known errors, laid down by hand: what `calibrate accel` is measured with.
 
 The experiment that the method was chosen by: biases of 80 mg, scales of 4 %, cross axes of 2 % (a
-full matrix), noise of 4 mg a sample, means of 1 s of 3200 samples; the largest error of gravity's
-length over 200 random directions. `python -m tests.posed_boards 40` prints the table, with the
+full matrix), noise of 4 mg a sample, means of 3 s of 3200 samples each; the largest error of
+gravity's length over 200 random directions. `python -m tests.posed_boards 40` prints the table, with the
 three usual six-position methods beside it, on the same boards.
 """
 
@@ -25,7 +25,7 @@ from firmware_bridge.schema import StreamSchema
 from firmware_bridge.signals import ACCEL, at_rate, board_document, digitise
 
 Floats = NDArray[np.float64]
-NOISE_G, ROWS = 0.004, 3200
+NOISE_G, ROWS = 0.004, 3 * 3200
 FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float64)
 FIRST_SEED = 2000
 UID = "otolith-accel-test"
@@ -43,7 +43,7 @@ class Posed:
         return np.asarray(gravity_g * up @ self.shape.T + self.bias)
 
     def means(self, up: Floats, random: np.random.Generator) -> Floats:
-        """Means of a second in each attitude."""
+        """Means of three seconds in each attitude."""
         noise = random.normal(0.0, NOISE_G / np.sqrt(ROWS), up.shape)
         return self.feels(up) + noise
 

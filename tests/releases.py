@@ -135,6 +135,13 @@ def rebuilt(folder: Path) -> None:
     other("needs_kb", "1000")(folder)
 
 
+def lead_astray(folder: Path) -> None:
+    """A link to a wheel with the right sum, which somebody could change after it was checked."""
+    wheel = next(folder.glob("wheels/rich-*.whl"))
+    wheel.rename(folder.parent / wheel.name)
+    wheel.symlink_to(folder.parent / wheel.name)
+
+
 BROKEN = {
     "a damaged wheel": (flip, "damaged (wheels/numpy"),
     "a missing sum": (unlist, "are not those of SHA256SUMS"),
@@ -146,6 +153,7 @@ BROKEN = {
     "a wheel too many": (
         lambda folder: (folder / "wheels" / "evil-1.0-py3-none-any.whl").touch(), "wheels/evil",
     ),
+    "a link": (lead_astray, "is no file: copy"),
     "another machine": (other("machine", "sparc64"), "this archive for sparc64 64 bit"),
     "another Python": (other("pythons", "2.7 3.99"), "has wheels for 2.7 3.99"),
     "no room": (other("needs_kb", "99999999999"), "MB free, needs"),

@@ -3,6 +3,7 @@ cases of scores that flap."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 
 from edge_agent.alarms.annunciator import Annunciator, AnnunciatorState, Policy, Told
 from edge_agent.alarms.asset_state import AssetState, Now, dump_state, load_state
+from edge_agent.broker.payloads import State
 from edge_agent.bundles.manifest import AlarmSpec
-from edge_agent.judging.alarm import Alarm, AlarmState
+from edge_agent.judging.alarm import Alarm, AlarmState, Change
 from edge_agent.judging.explain import NO_REASON
 from edge_agent.judging.pipeline import AlarmEvent, PipelineState
+from edge_agent.judging.scoring import Levels, Score
 
 SPEC = AlarmSpec(on_delay_windows=4, off_delay_windows=8)
 FREE = Policy(re_alarm_seconds=0.0, begins_an_hour=0)
@@ -59,6 +62,9 @@ class Rig:
         self.t = begun
         self.alarm = Alarm(self.spec, found.pipeline.alarm)
         self.annunciator = Annunciator(self.policy, found.annunciator)
+        change = self.alarm.lasting(self.t)
+        fact = AlarmEvent("pump", change, 1.0, 1.0, NO_REASON, None) if change else None
+        self.annunciator.resume(fact)
 
     @property
     def kinds(self) -> list[str]:
@@ -116,6 +122,29 @@ def test_snoozed_nothing_is_told_and_nothing_is_lost() -> None:
     assert rig.kinds == ["begin"]
     assert rig.told[0].suppressed == 1
     assert rig.told[0].fact.change.t == pytest.approx(100.0)
+
+
+def test_what_an_exchanged_bundle_has_seen_is_told_without_its_picture() -> None:
+    """Only the front end of then could draw it."""
+    row, wide = np.zeros(1, np.float32), np.zeros((1, 1))
+    worst = Score(10.0, 2.0, row[None], wide, Levels(wide[0], wide[0], wide, row, row))
+    change = Change("begin", 1, 10.0, 9.0, 2.0, 2.0, 2)
+    begin = AlarmEvent("pump", change, 2.0, 1.0, NO_REASON, worst)
+    annunciator = Annunciator(Policy(reminder_seconds=5.0))
+    told = annunciator.take(begin)
+    assert told
+    assert told.fact.worst is worst
+    annunciator.detach()
+    reminder = annunciator.tick(16.0)
+    assert reminder
+    assert (reminder.reason, reminder.fact.worst) == ("unacknowledged", None)
+    annunciator.snooze(30.0)
+    worse = begin._replace(change=change._replace(kind="update", t=20.0, severity=3))
+    assert annunciator.take(worse) is None
+    annunciator.detach()
+    late = annunciator.tick(31.0)
+    assert late
+    assert (late.reason, late.fact.worst, late.seq) == ("late", None, 3)
 
 
 def test_an_end_is_told_through_a_snooze_and_an_update_after_it() -> None:
@@ -183,6 +212,50 @@ def test_what_was_held_back_is_found_again_after_a_restart() -> None:
     rig.windows([2.0] * 20)
     assert rig.kinds == ["begin"]
     assert rig.told[0].fact.change.number == 1
+
+
+def test_reminders_go_on_after_a_restart() -> None:
+    rig = Rig(Policy(reminder_seconds=100.0))
+    rig.windows([2.0] * 20)
+    rig.restart()
+    rig.windows([2.0] * 250)
+    assert [told.reason for told in rig.told] == ["", "unacknowledged", "unacknowledged"]
+    assert rig.told[-1].fact.change.severity == rig.told[0].fact.change.severity
+    rig.annunciator.acknowledge()
+    rig.restart()
+    rig.windows([2.0] * 250)
+    assert len(rig.told) == 3
+
+
+def test_what_got_worse_while_snoozed_is_told_after_a_restart() -> None:
+    published = State(
+        state="snoozed", severity=2, ratio=2.0, since="", ts="", event_id="", acknowledged=False,
+        learning=False,
+    )  # fmt: skip
+    alarm = AlarmState(active=True, number=1, severity=4, peak_ratio=9.0)
+    kept = AssetState(
+        now=Now("boot", 1.0, 1.0), pipeline=PipelineState(alarm=alarm), state=published,
+        annunciator=AnnunciatorState(told_number=1, seq=1, ended=False),
+    )  # fmt: skip
+    found = load_state(dump_state(kept), Now("boot", 2.0, 2.0))
+    assert found is not None
+    again = Alarm(SPEC, found.pipeline.alarm)
+    assert again.judge(3.0, 2.0) is None
+    change = again.judge(4.0, 9.0)
+    assert change is not None
+    assert (change.kind, change.severity) == ("update", 4)
+
+
+def test_the_version_before_goes_on_where_a_later_one_was() -> None:
+    later = AssetState(
+        now=Now("boot", 1.0, 1.0), pipeline=PipelineState(alarm=AlarmState(active=True, number=7)),
+        annunciator=AnnunciatorState(told_number=7, seq=3, ended=False),
+    ).model_dump()  # fmt: skip
+    for part in (later, later["annunciator"], later["pipeline"], later["pipeline"]["alarm"]):
+        part["news"] = 1
+    found = load_state(json.dumps(later).encode(), Now("boot", 2.0, 2.0))
+    assert found is not None
+    assert (found.pipeline.alarm.number, found.annunciator.seq) == (7, 3)
 
 
 @pytest.mark.parametrize("stored", [b"", b"{}", b"[1]", b"\xff", b'{"now": ["x", 1e999, 0]}'])

@@ -116,6 +116,25 @@ def test_the_configured_bundle_is_kept_to_go_back_to(tmp_path: Path, config: Pat
     assert serial(config) == 1
 
 
+def test_a_serial_names_one_content_only(config: Path, tmp_path: Path) -> None:
+    """Or two bundles of one number could be changed for each other, and nobody would see it."""
+    told = "is another bundle of serial 2: build with a higher serial"
+    install(config, numbered(tmp_path, 2))
+    other = changed(VIBRATION, tmp_path / "other.otolith", serial=2, name="other")
+    assert told in install(config, other, code=1)["problem"]
+    assert install(config, numbered(tmp_path, 2))["serial"] == 2
+    install(config, numbered(tmp_path, 3))
+    assert rollback(config)["serial"] == 2
+    three = changed(VIBRATION, tmp_path / "three.otolith", serial=3, name="three")
+    assert "is another bundle of serial 3" in install(config, three, code=1)["problem"]
+    assert serial(config) == 2
+    # Signed anew it is still the same.
+    again = numbered(tmp_path, 3)
+    with zipfile.ZipFile(again, "a") as archive:
+        archive.writestr(SIGNATURE_NAME, bytes(64))
+    assert install(config, again)["serial"] == 3
+
+
 def test_only_the_file_that_was_rolled_back_to_may_have_a_lower_serial(
     tmp_path: Path, config: Path
 ) -> None:

@@ -262,9 +262,9 @@ def test_a_pose_near_an_earlier_one_is_refused_however_often() -> None:
     angles = [0.0, 20.0, 24.0, 26.0, 10.0, 52.0]
     for number, angle in enumerate(np.radians(angles)):
         up = np.array([np.sin(angle), 0.0, np.cos(angle)])
-        rows = np.vstack((random.normal(0.0, 0.3, (50, 3)), np.tile(up, (200, 1))))
+        rows = np.vstack((random.normal(0.0, 0.3, (50, 3)), np.tile(up, (350, 1))))
         rows += random.normal(0.0, 0.002, rows.shape)
-        for second in seconds.take(rows, 2.5 * number):
+        for second in seconds.take(rows, 4.0 * number):
             pose = poses.take(second)
             taken += [angles[number]] if pose else []
     assert taken == [0.0, 26.0, 52.0]
@@ -284,14 +284,34 @@ def test_noise_about_what_is_allowed_is_no_movement() -> None:
 
 
 def test_the_end_of_a_movement_is_not_part_of_a_pose() -> None:
-    """A tail of 25 mg in the first tenth is still enough to be called still; the next is taken."""
+    """A tail of 25 mg in the first tenth is still enough to be called still; the next are taken."""
     poses, seconds = Poses(), Seconds(100.0)
-    rows = np.tile([0.0, 0.0, 1.0], (200, 1))
+    rows = np.tile([0.0, 0.0, 1.0], (350, 1))
     rows[:10, 0] += 0.025
     for second in seconds.take(rows, 0.0):
         poses.take(second)
     (pose,) = poses.kept
     assert pose.second.mean[0] == 0.0
+
+
+def test_a_pose_is_the_mean_of_all_the_seconds_that_it_lay_still() -> None:
+    """Three seconds scatter by 1 / sqrt(3) of what one does; one with a shake in it is left out."""
+    errors = {150: [], 350: [], -350: []}
+    for rows_still, found in errors.items():
+        for seed in range(60):
+            poses, seconds = Poses(), Seconds(100.0)
+            rows = np.random.default_rng(seed).normal([0.0, 0.0, 1.0], 0.002, (400, 3))
+            if rows_still < 0:
+                rows[140:150, 0] += 0.02
+            for second in seconds.take(rows[: abs(rows_still)], 0.0):
+                poses.take(second)
+            poses.restart()
+            (pose,) = poses.kept
+            found.append(np.abs(pose.second.mean - [0.0, 0.0, 1.0]).max())
+            assert pose.second.noise.max() < 0.5e-3
+    one, three, shaken = (float(np.median(found)) for found in errors.values())
+    assert three < 0.7 * one
+    assert shaken < one
 
 
 def test_a_sitting_goes_on_from_its_poses_and_trusts_no_file() -> None:

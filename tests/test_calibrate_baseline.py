@@ -296,6 +296,18 @@ def test_a_captured_motor_no_longer_alarms_and_its_faults_still_do() -> None:
     assert 320.0 < begun[0] < 323.0
 
 
+@pytest.mark.parametrize("fault", ["bearing", "unbalance", "looseness"])
+def test_the_quick_motor_is_the_motor_as_its_sensor_sees_it(fault: str) -> None:
+    settings, faults = transferred(SEED), (Fault(fault, 3600.5),)
+    made = (
+        VibrationMachine(SEED, RATE_HZ, faults, settings),
+        machine(vibration(), SEED, faults, settings),
+    )
+    first = round(3600.0 * RATE_HZ)
+    usual, quick = (digitise(one.values(first, 4096), ACCEL) for one in made)
+    assert (usual == quick).all()
+
+
 def test_faults_of_every_kind_are_refused_and_other_healthy_motors_are_not() -> None:
     """A glance; `python -m tests.captures refusals` is the whole of it."""
     kind = vibration()
@@ -305,6 +317,14 @@ def test_faults_of_every_kind_are_refused_and_other_healthy_motors_are_not() -> 
         assert {check.family for check in found.checks if not check.ok} <= {"fault", "drift"}
     for seed in (8201, 8202):
         assert concluded(kind, seed, 2.0, (), transferred(seed)).verdict == "pass"
+
+
+def test_a_much_louder_machine_is_told_what_its_threshold_costs() -> None:
+    kind = vibration()
+    for seed, by, more in ((5301, 1.0, "build a bundle of it"), (8201, 0.5, "")):
+        found = concluded(kind, seed, 2.0, (), transferred(seed, by))
+        assert (found.verdict, bool(found.next_move)) == ("pass", bool(more))
+        assert more in found.next_move
 
 
 def test_a_capture_goes_on_where_it_was_and_hostile_bytes_begin_anew() -> None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ import pytest
 
 from edge_agent.calibrate.shelf.shelf import Shelf
 from edge_agent.calibrate.shelf.stored import Stored
+from edge_agent.door import ask
 from edge_agent.door.visit import SOCKET_NAME
 from tests import programs
 from tests.conftest import ROOT
+from tests.test_calibrate_shelf import draft
 
 SEED = 7401
 # So much quicker than real: six minutes in some seconds.
@@ -63,6 +65,24 @@ def calibrated(folder: Path, *arguments: object, code: int = 0) -> list[dict[str
     return programs.run("edge_agent", *command(folder, "--json", *arguments)[3:], code=code)
 
 
+def waits_for(there: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 30.0
+    while not there():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
+def rolled_back(folder: Path, *wanted: str) -> list[dict[str, Any]]:
+    where = ("--config", config_in(folder), "--json")
+    return programs.run("edge_agent", "calibrate", "rollback", *wanted, *where)
+
+
+def in_use(folder: Path) -> str:
+    """What the running service says that its asset is judged by."""
+    (mast,) = ask(folder / "state", {"do": "status"})["status"]["assets"]
+    return str(mast["calibration"] or "")
+
+
 @contextmanager
 def machine(folder: Path, *more: object) -> Iterator[None]:
     """A mast that slews, on the pty that the configuration names."""
@@ -96,18 +116,12 @@ def until(child: subprocess.Popen[str], windows: int) -> None:
 
 def test_a_mast_is_captured_stored_and_taken_up_by_the_service_that_runs(tmp_path: Path) -> None:
     with machine(tmp_path), programs.agent(config_in(tmp_path)):
-        deadline_s = time.monotonic() + 30.0
-        while not (tmp_path / "state" / SOCKET_NAME).exists() and time.monotonic() < deadline_s:
-            time.sleep(0.1)
+        waits_for(lambda: (tmp_path / "state" / SOCKET_NAME).exists())
         board, *steps, last = calibrated(tmp_path, "--minutes", MINUTES)
         assert board["source"] == "the running service"
         assert (last["verdict"], last["saved"]) == ("pass", True), last
         assert "the service uses it from now on" in last["told"]
-        # There is no broker, and `status` says so by its exit code.
-        where = ("--config", config_in(tmp_path), "--json")
-        (status,) = programs.run("edge_agent", "status", *where, code=1)
-        (mast,) = status["assets"]
-        assert last["id"] in mast["calibration"]
+        assert last["id"] in in_use(tmp_path)
     stored = current(tmp_path)
     assert stored is not None
     assert stored.id == last["id"]
@@ -115,6 +129,32 @@ def test_a_mast_is_captured_stored_and_taken_up_by_the_service_that_runs(tmp_pat
     assert live[0]["minutes"] < live[-1]["minutes"]
     log = (tmp_path / "agent.log").read_text()
     assert "Traceback" not in log
+
+
+def test_before_the_first_there_was_none_and_the_service_goes_back_to_it(tmp_path: Path) -> None:
+    """A baseline and a compass calibration; that of the accelerometer goes the same way."""
+    uid = "ab" * 12
+    recording = tmp_path / "mast.rec"
+    mast = ("--machine", "compass", "--seed", SEED, "--uid", uid)
+    programs.run("firmware_bridge", "simulate", *mast, "--seconds", 370, "--out", recording)
+    with programs.board(tmp_path / "board", *mast), programs.agent(config_in(tmp_path)):
+        waits_for(lambda: (tmp_path / "state" / SOCKET_NAME).exists())
+        *_, last = calibrated(tmp_path, "--replay", recording, "--minutes", MINUTES)
+        shelf = Shelf(tmp_path / "state", "b1")
+        stored = {"baseline": last["id"], "compass": shelf.put(draft(uid)).id}
+        (there,) = rolled_back(tmp_path, stored["compass"])
+        assert there["told"] == "the service uses it from now on"
+        waits_for(lambda: in_use(tmp_path) == f"{stored['compass']}+{stored['baseline']}")
+        for kind, name in stored.items():
+            others = "+".join(one for one in stored.values() if one != name)
+            (gone,) = rolled_back(tmp_path, "--kind", kind)
+            assert (gone["id"], gone["was"]) == (None, name)
+            assert gone["told"] == "the service uses none from now on"
+            assert in_use(tmp_path) == others
+            (there,) = rolled_back(tmp_path, name)
+            assert (there["id"], there["was"], there["kind"]) == (name, None, kind)
+            assert in_use(tmp_path) == f"{stored['compass']}+{stored['baseline']}"
+    assert "Traceback" not in (tmp_path / "agent.log").read_text()
 
 
 def test_ended_or_dropped_the_old_one_stays_and_it_goes_on(tmp_path: Path) -> None:

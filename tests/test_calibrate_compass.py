@@ -54,6 +54,34 @@ def test_the_predicted_error_is_the_true_one(tilt_deg: float | None) -> None:
     assert 1.0 / 1.5 < ratio < 1.5
 
 
+def test_a_motor_switched_on_at_half_time_does_not_pass() -> None:
+    for seed in range(4):
+        board, count = turned_board(9500 + seed), 900
+        random, t = np.random.default_rng(seed), np.linspace(0.0, 60.0, count)
+        turned = attitudes(360.0 * t / 9.3, 70.0 * np.sin(t / 7.1), 170.0 * np.sin(t / 17.0))
+        field = board.feels(turned) + random.normal(0.0, 3.0, (count, 3))
+        steady = calibrate(board.readings._replace(field=field, acceleration=None))
+        assert steady.verdict == "pass"
+        field[count // 2 :] += 40.0 * np.array([0.6, 0.64, -0.48])
+        found = calibrate(board.readings._replace(field=field, acceleration=None))
+        assert found.verdict != "pass"
+        assert "motor" in found.next_move or "magnetic moved" in found.reason
+        assert found.error is not None
+        assert found.error.sigma_deg > board.heading_error_deg(*solved(found), 10.0) / 3.0
+
+
+def test_what_gravity_could_not_rule_out_is_in_the_error() -> None:
+    """A shaken accelerometer does not see a degree between the sensors: no board may pass so."""
+    predicted, true = [], []
+    for seed in range(SEEDS):
+        board = turned_board(7000 + seed, 45.0, misaligned_deg=1.0, accelerometer_noise=0.04)
+        found = calibrate(board.readings)
+        assert found.error is not None
+        predicted.append(found.error.sigma_deg)
+        true.append(board.heading_error_deg(*solved(found), 10.0))
+    assert np.sqrt(np.mean(np.square(predicted))) > np.sqrt(np.mean(np.square(true))) / 1.5
+
+
 def test_what_was_turned_well_passes_and_what_lay_flat_does_not() -> None:
     assert calibrate(turned_board(1).readings).verdict == "pass"
     marginal = calibrate(turned_board(1, 20.0).readings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ def lines(form: str, columns: np.ndarray = ROWS) -> str:
         "ax ay az gx gy gz mx my mz\n" + lines("0 0 1 5 6 7 {0:.6f} {1:.6f} {2:.6f}\n"),
         "mx,my,mz,ax,ay,az\n" + lines("{0:.6f},{1:.6f},{2:.6f},0,0,1\n"),
         "boot ok\nsensor 1 ready\n" + lines("{0:.6f},{1:.6f},{2:.6f}\n") + "bye\n",
+        "# z y x\n" + lines("{2:.6f} {1:.6f} {0:.6f}\n"),
+        "z (uT), y (uT), x (uT)\n" + lines("{2:.6f}, {1:.6f}, {0:.6f}\n"),
+        "z [nT] y [nT] x [nT]\n" + lines("{2:.6f} {1:.6f} {0:.6f}\n"),
+        "mag_z_uT,mag_y_uT,mag_x_uT\n" + lines("{2:.6f},{1:.6f},{0:.6f}\n"),
+        "t,z,y,x\ns,uT,uT,uT\n" + lines("{i},{2:.6f},{1:.6f},{0:.6f}\n"),
+        lines("{i},17{i:03}.5,{0:.6f},{1:.6f},{2:.6f}\n"),
     ],
 )  # fmt: skip
 def test_columns_are_found(tmp_path: Path, text: str) -> None:
@@ -196,3 +203,70 @@ def test_times_that_run_back_leave_the_accelerometer_out(tmp_path: Path) -> None
     found = read(tmp_path, arrays(mag_t_xyz=timed, acc_t_xyz=back))
     assert found.acceleration is None
     assert "do not rise" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "unit"),
+    [
+        ("t,x (uT),y (uT),z (uT)", "uT"),
+        ("t,Bx [nT],By [nT],Bz [nT]", "nT"),
+        ("# t, x (mG), y (mG), z (mG)", "mG"),
+        ("t_ms,mag_x_uT,mag_y_uT,mag_z_uT", "uT"),
+        ("t,x (G),y (G),z (G)", "gauss"),
+        ("t,mx,my,mz\ns,uT,uT,uT", "uT"),
+        ("t,mx,my,mz", None),
+    ],
+)
+def test_the_unit_is_what_the_header_says(tmp_path: Path, header: str, unit: str | None) -> None:
+    assert read(tmp_path, header + "\n" + lines("{i},{0},{1},{2}\n")).unit == unit
+
+
+@pytest.mark.parametrize(
+    ("header", "step"), [("t", 0.02), ("t", 20.0), ("t", 20e3), ("t", 20e6), ("t_ms", 0.2)]
+)
+def test_moments_are_told_in_seconds(tmp_path: Path, header: str, step: float) -> None:
+    rows = np.column_stack((step * np.arange(60), ROWS))
+    found = read(tmp_path, f"{header},x,y,z\n" + lines("{0},{1},{2},{3}\n", rows))
+    assert found.seconds is not None
+    expected = 0.0118 if header == "t_ms" else 1.18
+    assert found.seconds[-1] - found.seconds[0] == pytest.approx(expected)
+
+
+def test_times_that_are_none_are_not_told(tmp_path: Path) -> None:
+    text = "time,x,y,z\n" + lines("2026-11-22T10:00:{i:02},{0},{1},{2}\n")
+    assert read(tmp_path, text).seconds is None
+    back = np.column_stack((np.arange(60.0)[::-1], ROWS))
+    assert read(tmp_path, "t,x,y,z\n" + lines("{0},{1},{2},{3}\n", back)).seconds is None
+
+
+def test_an_accelerometer_alone_is_no_compass(tmp_path: Path) -> None:
+    for content in ("ax,ay,az\n" + lines("{0},{1},{2}\n", PULLS), arrays(acc=PULLS)):
+        with pytest.raises(ReadingsError, match="an accelerometer only"):
+            read(tmp_path, content)
+
+
+def test_a_row_for_each_sensor_is_put_together(tmp_path: Path) -> None:
+    felt = np.column_stack((np.arange(60.0), PULLS))
+    text = "t,ax,ay,az,mx,my,mz\n" + "".join(
+        f"{t},{x},{y},{z},,,\n{t + 0.5},,,,{a},{b},{c}\n"
+        for (t, x, y, z), (a, b, c) in zip(felt.tolist(), ROWS.tolist(), strict=True)
+    )
+    found = read(tmp_path, text)
+    assert found.field == pytest.approx(ROWS)
+    assert found.acceleration is not None
+    assert found.acceleration[0] == pytest.approx((PULLS[0] + PULLS[1]) / 2)
+
+
+def test_windows_writes_text_too(tmp_path: Path) -> None:
+    text = "mx (µT),my (µT),mz (µT)\r\n" + lines("{0:.6f},{1:.6f},{2:.6f}\r\n")
+    for encoding in ("utf-16", "utf-8-sig", "cp1252"):
+        found = read(tmp_path, text.encode(encoding))
+        assert found.field == pytest.approx(ROWS, abs=1e-5)
+        assert found.unit == "µT"
+
+
+def test_a_packed_file_is_unpacked(tmp_path: Path) -> None:
+    packed = gzip.compress(lines("{0},{1},{2}\n").encode())
+    assert read(tmp_path, packed).field == pytest.approx(ROWS)
+    with pytest.raises(ReadingsError, match="damaged gzip"):
+        read(tmp_path, packed[:10] + b"\xff" * 20)

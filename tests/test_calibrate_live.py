@@ -21,6 +21,7 @@ from edge_agent.broker.payloads import Compass
 from edge_agent.calibrate.compass.kept import Kept, Partial
 from edge_agent.calibrate.shelf.shelf import Shelf
 from edge_agent.calibrate.shelf.stored import Stored
+from firmware_bridge.port import Port
 from firmware_bridge.schema import Schema
 from firmware_bridge.signals import MAG, Fault
 from firmware_bridge.turned import turned_sources
@@ -382,3 +383,28 @@ def test_what_makes_no_sense_is_usage(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main([*calibrate(tmp_path), "--board", "b9"]) == 1
     assert "no board 'b9'" in capsys.readouterr().err
     assert main(["calibrate", "compass", "--config", str(tmp_path / "none")]) == 74
+
+
+def test_two_technicians_at_one_board_are_told_so(
+    tmp_path: Path, socket: Socket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    socket.plug(made=in_hand())
+    first = Port(str(tmp_path / "board"), 115200)
+    try:
+        (last,) = asked(tmp_path, capsys, code=74)
+    finally:
+        first.close()
+    assert "another calibration has it" in last["reason"]
+
+
+def test_a_board_that_never_was_heard_leaves_nothing_to_go_on_with(
+    tmp_path: Path, socket: Socket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    socket.plug(made=in_hand())
+    config = config_in(tmp_path)
+    told = config.read_text().replace('/board"', '/board"\nuid = "0123456789abcdef01234567"', 1)
+    config.write_text(told)
+    assert main(["calibrate", "compass", "--config", str(config), "--json"]) == 74
+    *_, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "is configured for this port" in last["reason"]
+    assert "is kept" not in last["reason"]

@@ -56,7 +56,7 @@ def test_two_turns_are_two_turns(data_dir: Path) -> None:
 
 def test_gravity_finds_a_rotation_that_other_recordings_confirm(data_dir: Path) -> None:
     found = found_in(data_dir, "sunsided_set_2_full_sphere.npz")
-    assert found.rotation_deg == pytest.approx(3.5, abs=0.5)
+    assert found.rotation_deg == pytest.approx(3.8, abs=0.5)
     assert found.matrix is not None
     assert found.bias is not None
     left, _, right = np.linalg.svd(found.matrix)

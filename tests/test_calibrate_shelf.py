@@ -19,7 +19,14 @@ from edge_agent.boards.session import BoardSession
 from edge_agent.calibrate.compass.disturbance import CompassHealth, Watch
 from edge_agent.calibrate.shelf.applying import Applied
 from edge_agent.calibrate.shelf.shelf import KEPT, Shelf
-from edge_agent.calibrate.shelf.stored import Band, Correction, Draft, ShelfError, Stored
+from edge_agent.calibrate.shelf.stored import (
+    KINDS,
+    Band,
+    Correction,
+    Draft,
+    ShelfError,
+    Stored,
+)
 from edge_agent.config import AssetSettings
 from edge_agent.journal import Journal
 from edge_agent.judging.pipeline import Fact, Gap, Judgement
@@ -55,6 +62,13 @@ def batch(
     return Samples(stream, 0, t0, rate_hz, rows.astype(np.float32), 0, False, 0)
 
 
+def back(shelf: Shelf) -> Stored | None:
+    """One step."""
+    before = shelf.before("compass")
+    shelf.use("compass", before)
+    return before
+
+
 def test_what_is_put_there_is_in_use_and_ten_are_kept(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, "b1")
     assert shelf.current("compass") is None
@@ -64,17 +78,21 @@ def test_what_is_put_there_is_in_use_and_ten_are_kept(tmp_path: Path) -> None:
     assert shelf.current("compass") == stored[-1]
     assert len({one.id for one in stored}) == 12
     assert sorted(path.suffix for path in shelf.folder.iterdir()) == [".current"] + [".json"] * KEPT
-    now, before = shelf.rollback("compass")
-    assert (now, before) == (stored[-2], stored[-1].id)
-    assert shelf.current("compass") == stored[-2]
+    assert back(shelf) == stored[-2] == shelf.current("compass")
     # What comes next is a new number, and the one that was left stays to be gone back to.
     assert shelf.put(draft(bias=99.0)).number == 13
     for _ in range(KEPT - 1):
-        shelf.rollback("compass")
-    with pytest.raises(ShelfError, match="no compass calibration before"):
-        shelf.rollback("compass")
-    with pytest.raises(ShelfError, match="no accel calibration in use"):
-        shelf.rollback("accel")
+        assert back(shelf) is not None
+    kept = shelf.all()
+    assert back(shelf) is None
+    assert shelf.current("compass") is None
+    assert (shelf.all(), shelf.for_board(UID)) == (kept, ([], []))
+    with pytest.raises(ShelfError, match=f"rollback {kept[-1].id}` puts that one in use"):
+        shelf.before("compass")
+    with pytest.raises(ShelfError, match="no accel calibration in use$"):
+        shelf.before("accel")
+    assert shelf.put(draft()).number == 14
+    assert back(shelf) == kept[-1]
 
 
 def test_the_same_calibration_has_the_same_name(tmp_path: Path) -> None:
@@ -141,6 +159,29 @@ def test_another_boards_calibration_is_refused_with_both_names(tmp_path: Path) -
     assert stored.id in refusal
     with pytest.raises(ShelfError, match="board b2"):
         shelf.put(draft(board="b2"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes where another user may not")
+@pytest.mark.parametrize("laid", ["calibrations", "calibrations/b1", "compass.partial.new"])
+def test_a_link_in_the_services_folder_leads_root_nowhere(tmp_path: Path, laid: str) -> None:
+    """The service's user may lay links there; root, who calibrates, follows none of them."""
+    state, victim = tmp_path / "state", tmp_path / "victim"
+    (state / "calibrations" / "b1").mkdir(parents=True)
+    victim.mkdir()
+    for folder in (state, state / "calibrations", state / "calibrations" / "b1"):
+        os.chown(folder, 12345, 12346)
+    if laid.endswith(".new"):
+        (state / "calibrations" / "b1" / laid).symlink_to(victim / "file")
+    else:
+        (state / laid).rename(tmp_path / "away")
+        (state / laid).symlink_to(victim)
+    tmp_path.chmod(0o755)
+    shelf = Shelf(state, "b1")
+    with pytest.raises(OSError, match=r"denied|links"):
+        shelf.save_partial("compass", b"x")
+    assert os.geteuid() == 0
+    assert list(victim.rglob("*")) == []
+    assert (victim.stat().st_uid, victim.stat().st_gid) == (0, 0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -322,10 +363,19 @@ def test_a_new_calibration_is_taken_up_at_once_and_no_window_mixes_two(tmp_path:
     second = shelf.put(draft(bias=-3.0))
     bench.session.take_up(bench.now_s)
     bench.go_on(0.5)
-    assert shelf.rollback("compass")[0] == first
+    assert back(shelf) == first
     assert first.id in bench.session.take_up(bench.now_s)
     assert first.id in bench.log.getvalue()
     assert second.id in bench.log.getvalue()
+    bench.go_on(0.5)
+    assert back(shelf) is None
+    assert "no calibration from now on" in bench.session.take_up(bench.now_s)
+    judged = [fact for fact in bench.go_on(8.0) if isinstance(fact, Judgement)]
+    assert {fact.calibration for fact in judged} == {None}
+    assert bench.seen[-1].values.mean(axis=0) == pytest.approx(raw.mean(axis=0), abs=25.0)
+    assert bench.session.calibrated.compass is not None
+    assert bench.session.calibrated.compass.state == "uncalibrated"
+    assert "no calibration is applied any more" in bench.log.getvalue()
 
 
 def test_a_board_is_judged_on_when_its_calibration_is_anothers(tmp_path: Path) -> None:
@@ -383,8 +433,10 @@ def test_list_show_and_rollback(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (back,) = told(capsys, "rollback", *where, "--board", "b1")
     assert (back["id"], back["was"]) == (stored[1].id, stored[2].id)
     assert "no service" in back["told"]
-    (refused,) = told(capsys, "rollback", *where, "--board", "b2", code=1)
-    assert "no compass calibration before" in refused["reason"]
+    (refused,) = told(capsys, "rollback", "compass-9-abcdef", *where, code=1)
+    assert refused["rolled_back"] is False
+    assert "compass-9-abcdef.json" in refused["reason"]
+    assert shelf.current("compass") == stored[1]
     assert main(["calibrate", "list", *map(str, where)]) == 0
     page = capsys.readouterr().out
     assert [line.split()[1] for line in page.splitlines() if "in use" in line] == [
@@ -399,6 +451,38 @@ def test_list_show_and_rollback(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for wrong in (["show", "compass-7-abcdef"], ["show", "nonsense"], ["show", "--board", "b9"]):
         assert main(["calibrate", *wrong, *map(str, where)]) == 1
         assert "Traceback" not in capsys.readouterr().err
+
+
+def test_before_the_first_there_was_none_and_any_of_the_list_is_in_use_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_in(tmp_path)
+    shelf = Shelf(tmp_path / "state", "b1")
+    made = {kind: shelf.put(draft(kind=kind)) for kind in KINDS}
+    for kind, stored in made.items():
+        where = ("--config", config, "--kind", kind)
+        (gone,) = told(capsys, "rollback", *where)
+        assert (gone["rolled_back"], gone["id"], gone["was"]) == (True, None, stored.id)
+        assert gone["told"] == "no service runs here: none is used when one starts"
+        row, _ = told(capsys, "list", *where)
+        assert (row["id"], row["in_use"]) == (stored.id, False)
+        for do in ("list", "show", "rollback"):
+            assert main(["calibrate", do, *map(str, where)]) == (do != "list")
+            out, err = capsys.readouterr()
+            assert f"no {kind} " in out + err
+            assert stored.id in out + err
+            assert max(map(len, out.splitlines()), default=0) <= 80
+        (refused,) = told(capsys, "rollback", "none", *where, code=1)
+        assert stored.id in refused["reason"]
+        # The id alone says which kind it is.
+        (there,) = told(capsys, "rollback", stored.id, "--config", config)
+        assert (there["id"], there["was"], there["kind"]) == (stored.id, None, kind)
+        assert shelf.current(kind) == stored
+    shelf.put(draft(bias=1.0))
+    assert main(["calibrate", "rollback", "none", "--config", str(config)]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("no compass calibration is in use, compass-2-")
+    assert "its readings stay as they come" in page
 
 
 def test_replay_applies_a_calibration_to_a_raw_recording(tmp_path: Path) -> None:

@@ -63,7 +63,10 @@ def test_the_ledger_finds_what_is_missing_double_and_senseless() -> None:
     assert ledger.judge(told) == ([], 0, 0, (), told)
     anew = event(1, 1, "begin", ratio=2.0)
     again = [*told, {**told[0], "replayed": True}, anew]
-    assert ledger.judge(again) == ([], 1, 1, (), told)
+    assert ledger.judge(again) == ([], 1, 1, ("1 names stand for two contents",), told)
+    leapt = [told[0], event(1, 1001, "begin"), event(1, 1002, "end")]
+    assert Ledger().judge(leapt).broken == ()
+    assert Ledger().judge([told[0], event(1, 3, "end")]).broken == ("a-1: seq [1, 3]",)
     assert ledger.judge(told[1:])[:4] == ([("a-1", 1)], 0, 0, ("a-1: seq [2]",))
     assert ledger.judge([told[0], *told[2:]])[:4] == ([("a-1", 2)], 0, 0, ("a-1: no end",))
     assert ledger.judge(told[:3]).broken == ()  # the last may go on

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge_agent.broker.announcements import Announcements
 from edge_agent.broker.discovery import Origin, discovery, discovery_topic
+from edge_agent.broker.messages import Message, Messages, Run
+from edge_agent.config import load_config
+from tests.test_service import PUMP, configure
 
 GATEWAY = Origin("hall-1", "otolith/hall-1", "homeassistant", "1.2.3", 1.0, 60.0)
 
@@ -96,3 +101,14 @@ def test_what_expires_is_never_retained(payload: dict[str, Any]) -> None:
 def test_two_assets_never_share_a_topic() -> None:
     assert discovery_topic(GATEWAY, "a") != discovery_topic(GATEWAY, "b")
     assert discovery_topic(GATEWAY, "pump") == "homeassistant/device/otolith_hall-1_pump/config"
+
+
+def test_the_compass_of_a_board_that_is_no_more_is_taken_back(tmp_path: Path) -> None:
+    config = load_config(configure(tmp_path, 1883, PUMP))
+    messages = Messages(config.base_topic, Run("test", "run", "boot", "store"))
+    nothing, note = Announcements(config, "1", (), messages).gone(b"")
+    assert nothing == []
+    fewer = config.model_copy(update={"boards": {}})
+    (taken,), _ = Announcements(fewer, "1", (), messages).gone(note.value)
+    topic = "otolith/test/board/b/compass"
+    assert taken == Message(topic, b"", retain=True, key=f"gone/{topic}")

@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,7 +21,13 @@ from edge_agent.boards.evidence import Tail
 from edge_agent.boards.ports import Ports
 from edge_agent.config import load_config
 from edge_agent.door import NoService, ask, follow
-from edge_agent.door.keeper import MAX_REQUEST_BYTES, MAX_UNSENT_BYTES, MAX_VISITORS, Keeper
+from edge_agent.door.keeper import (
+    MAX_REQUEST_BYTES,
+    MAX_UNSENT_BYTES,
+    MAX_VISITORS,
+    Keeper,
+    Reply,
+)
 from edge_agent.door.visit import SOCKET_NAME, address
 from firmware_bridge.recording import Playback
 from firmware_bridge.samples import Samples
@@ -35,6 +42,7 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.tail = folder, Tail()
+        self.later: Future[dict[str, object]] | None = None
         self._ports, self._stop = Ports({}), threading.Event()
         self._work: SimpleQueue[tuple[Callable[[], None], threading.Event]] = SimpleQueue()
         self.keeper = Keeper(folder, self._ports, {"b": self.tail}, self._answer)
@@ -56,10 +64,12 @@ class House:
             self._ports.poll(0.01)
             self.keeper.tick(time.monotonic())
 
-    @staticmethod
-    def _answer(request: dict[str, object]) -> dict[str, object]:
+    def _answer(self, request: dict[str, object]) -> Reply:
         if request.get("do") == "status":
             return {"echo": request}
+        if request.get("do") == "take_up":
+            self.later = Future()
+            return self.later
         raise ValueError(f"saw {request.get('do')!r}")
 
     def close(self) -> None:
@@ -101,6 +111,37 @@ def test_a_question_has_an_answer_and_a_no_its_sentence(house: House) -> None:
         ask(house.folder, {"do": "dance"})
     with pytest.raises(ValueError, match="saw board 'c'; there are b"):
         follow(house.folder, "c")
+
+
+def test_who_asks_for_what_takes_longer_waits_for_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.door.keeper.MAX_WAIT_SECONDS", 0.05)
+    for error in (None, ValueError("it is too old")):
+        house.later = None
+        with knock(house.folder) as door:
+            door.sendall(b'{"do": "take_up"}\n')
+            wait_for(lambda: house.later)
+            door.sendall(b"more that nobody asked for\n")
+            time.sleep(0.2)  # longer than a visitor may be silent
+            assert house.later
+            if error:
+                house.later.set_exception(error)
+            else:
+                house.later.set_result({"told": "done"})
+            answer = json.loads(heard(door))
+        expected = (
+            {"ok": False, "error": "it is too old"} if error else {"ok": True, "told": "done"}
+        )
+        assert answer == expected
+    # One who does not wait is no hindrance to the next.
+    house.later = None
+    with knock(house.folder) as door:
+        door.sendall(b'{"do": "take_up"}\n')
+        wait_for(lambda: house.later)
+    assert house.later
+    house.later.set_result({})
+    assert ask(house.folder, {"do": "status"})
 
 
 def test_only_the_owner_may_come_in(house: House) -> None:

@@ -234,6 +234,93 @@ def test_no_power_in_the_middle_is_no_harm(root: Path, newer: Path) -> None:
     assert left == set()
 
 
+@pytest.mark.parametrize("lost", ["current", "previous"])
+def test_between_two_links_the_way_back_is_not_lost(
+    updated: Path, tmp_path: Path, lost: str
+) -> None:
+    """Where the power goes between them, both lead to one version."""
+    root = linked(updated, tmp_path / "root")
+    here, there = ("0.2.0", "0.1.0") if lost == "previous" else ("0.1.0", "0.2.0")
+    for name in ("current", "previous"):
+        (root / PREFIX / name).unlink()
+        (root / PREFIX / name).symlink_to(here)
+    assert agent(root, "rollback").returncode == 0
+    assert (current(root), os.readlink(root / PREFIX / "previous")) == (there, here)
+
+
+def test_what_was_half_deleted_is_not_taken_for_a_version(root: Path, newer: Path) -> None:
+    """A failed update is removed; where the power goes within that, its sums have gone first."""
+    other("pythons", "2.7")(newer)
+    shutil.copytree(root / PREFIX / "0.1.0", root / PREFIX / "0.0.9", symlinks=True)
+    shim = root / "bin" / "rm"
+    shim.parent.mkdir()
+    shim.write_text(
+        '#!/bin/sh\ncase "$*" in *-rf*0.0.9*) /bin/rm -rf "$2/venv/lib"; kill -9 $PPID; exit ;; '
+        'esac\nexec /bin/rm "$@"\n'
+    )
+    shim.chmod(0o755)
+    older = linked(newer, newer.parent / "older")
+    for key, value in (("version", "0.0.9"), ("pythons", "{}.{}".format(*sys.version_info))):
+        other(key, value)(older)
+    rewrite(root / PREFIX / "0.0.9" / "SHA256SUMS", (older / "SHA256SUMS").read_bytes())
+    third = linked(older, newer.parent / "third")
+    other("version", "0.3.0")(third)
+    done = subprocess.run(
+        command(third, root), capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": f"{shim.parent}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (root / PREFIX / "0.0.9" / "venv").exists()
+    assert "0.0.9: making" in install(older, root)
+    assert agent(root, "selftest").returncode == 0
+
+
+def test_it_goes_as_it_came_and_leaves_what_is_the_sites_own(root: Path, tmp_path: Path) -> None:
+    drop_in, state = root / f"{UNIT}.d" / "site.conf", root / "var/lib/edge-agent/outbox.sqlite"
+    for file in (drop_in, root / CONFIG, state):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
+    told = install(root / PREFIX / "current", root, "uninstall")
+    assert "are the site's own and stay" in told
+    left = {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
+    assert left == {str(file.relative_to(root)) for file in (drop_in, root / CONFIG, state)}
+    assert not (root / PREFIX).exists()
+    script = str(ROOT / "systemd" / "install.sh")
+    again = subprocess.run(
+        ["sh", script, "--root", str(root), "uninstall"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert again.returncode == 1
+    assert "nothing is installed" in again.stderr
+
+
+def test_an_archive_brings_no_rights_of_its_own(root: Path, tmp_path: Path) -> None:
+    """It is unpacked before it is checked: a program of root that everybody may run, in a folder
+    that everybody may enter, would be there for a moment."""
+    evil = tmp_path / "evil"
+    (evil / "otolith").mkdir(parents=True)
+    (evil / "otolith" / "install.sh").write_text("exit 0\n")
+    (evil / "otolith" / "su").write_text("evil")
+    (evil / "otolith" / "su").chmod(0o6777)
+    evil.chmod(0o777)
+    subprocess.run(["tar", "-czf", "evil.tar.gz", "-C", str(evil), "."], cwd=tmp_path, check=True)
+    seen = tmp_path / "seen"
+    shim = tmp_path / "bin" / "tar"
+    shim.parent.mkdir()
+    shim.write_text(
+        f'#!/bin/sh\n/bin/tar "$@"; code=$?\nwhile [ "$1" != -C ]; do shift; done\n'
+        f"stat -c %a $2 $2/otolith/su >{seen}\nexit $code\n"
+    )
+    shim.chmod(0o755)
+    told = install(
+        root / PREFIX / "current", root, str(tmp_path / "evil.tar.gz"), code=1,
+        path=f"{shim.parent}:",
+    )  # fmt: skip
+    assert "has no SHA256SUMS" in told
+    folder, program = (int(mode, 8) for mode in seen.read_text().split())
+    assert (folder & 0o077, program & 0o6022) == (0, 0)
+
+
 @pytest.fixture
 def small_disk(root: Path) -> Iterator[Path]:
     """A gateway whose disk has room for a third of a version."""

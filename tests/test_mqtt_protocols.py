@@ -234,7 +234,7 @@ def test_the_limit_is_exact(tmp_path: Path, mosquitto_with: Callable[[str], Mosq
 def test_what_the_broker_does_not_take_is_kept_until_it_does(
     tmp_path: Path, mosquitto_with: Callable[[str], Mosquitto], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.broker.publisher.REFUSED_SECONDS", 0.5)
+    monkeypatch.setattr("edge_agent.broker.refusals.REFUSED_SECONDS", 0.5)
     rights = tmp_path / "rights"
     rights.write_text("topic read gw/#\ntopic write gw/status\n")
     rights.chmod(0o600)

@@ -393,6 +393,21 @@ def look(outbox: Outbox, now_s: float) -> list[str]:
     return keys(outbox)
 
 
+@pytest.mark.parametrize("synchronised", [True, False, None])
+def test_a_clock_that_nobody_keeps_right_gives_up_no_alert(
+    tmp_path: Path, synchronised: bool | None
+) -> None:
+    before = Hands()
+    outbox = Outbox(tmp_path, clock=before.clock("before"))
+    outbox.put(message("alert"))
+    outbox.close()
+    wall_s = before.wall_s + 200 * DAY_SECONDS
+    clock = Clock("now", lambda: wall_s, lambda: 60.0, lambda: synchronised)
+    outbox = Outbox(tmp_path, clock=clock)
+    assert look(outbox, 1e6) == ([] if synchronised else ["alert"])
+    outbox.close()
+
+
 def test_what_waits_too_long_goes_telemetry_first(tmp_path: Path) -> None:
     hands, now_s = Hands(), 1e6
     outbox = Outbox(tmp_path, clock=hands.clock())
@@ -466,8 +481,29 @@ def test_hours_that_still_fit(tmp_path: Path) -> None:
     assert outbox.hours_left() == pytest.approx(9.0, rel=0.01)  # rows are the tighter bound
     outbox.limit(Limits(bytes=60_000, rows=100_000))
     assert outbox.hours_left() == pytest.approx(5.0, rel=0.1)
+    assert outbox.hours_left(0.0) == pytest.approx(0.0, abs=2.0)  # the disk is the tightest
+    assert outbox.hours_left(20_000.0) == pytest.approx(2.0, abs=1.0)
     hands.pass_(3 * DAY_SECONDS)
     assert (outbox.hours_left() or 0.0) > 300
+    outbox.close()
+
+
+def test_the_age_of_the_oldest_is_that_of_one_that_waits(tmp_path: Path) -> None:
+    hands = Hands()
+    outbox = Outbox(tmp_path, clock=hands.clock())
+    first = outbox.put(message("first"))
+    assert outbox.flush()
+    hands.pass_(1000.0)
+    blocker = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    outbox.put(message("second"))
+    hands.pass_(100.0)
+    assert outbox.oldest_seconds() == pytest.approx(1100.0)
+    outbox.acknowledge(first)  # it is still on the disk, and the other one is not
+    assert outbox.oldest_seconds() == pytest.approx(100.0)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert outbox.flush(30)
     outbox.close()
 
 

@@ -31,7 +31,9 @@ from edge_agent.bundles.bundle import (
     read_bundle,
 )
 from edge_agent.bundles.signature import new_key, sign
-from edge_agent.config import MqttSettings, load_config, uses_tls
+from edge_agent.config import ConfigError, MqttSettings, load_config, uses_tls
+from firmware_bridge.schema import SchemaError, parse_schema
+from firmware_bridge.signals import ACCEL, board_document
 from tests import programs
 from tests.certificates import Authority, listener
 from tests.conftest import ROOT, Mosquitto
@@ -101,6 +103,13 @@ def number(digits: int) -> bytes:
     return text.replace('"serial":1,', f'"serial":{"9" * digits},', 1).encode()
 
 
+def long_name() -> bytes:
+    """The length of the name before the first member says that the member is a part of it."""
+    whole = bytearray(packed([]))
+    whole[26:28] = (60_000).to_bytes(2, "little")
+    return bytes(whole)
+
+
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "declared size a lie, small": (
         lambda: central(packed([]), MODEL_NAME.encode(), 24, 10), "model.tflite has two sizes"
@@ -133,6 +142,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a name that moves the cursor": (lambda: packed([("\x1b[2Jx", b"x")]), "unexpected member"),
     "a million members": (lambda: many_members(1_000_000), "a list of members of 47000000 bytes"),
     "a million members, hidden": (lambda: zip64(1_000_000), "its end is missing"),
+    "a name of 60,000 letters in front of a member": (long_name, "is no bundle or is damaged"),
     "something behind the end": (lambda: packed([]) + b"#!/bin/sh\n", "its end is missing"),
     "no end": (lambda: packed([])[:-30], "its end is missing"),
     "half": (lambda: packed([])[:50_000], "its end is missing"),
@@ -203,6 +213,31 @@ def test_a_manifest_moves_no_cursor(tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="String should match pattern") as refusal:
             read_bundle(path)
         assert str(refusal.value).isprintable()
+
+
+FORGERIES = ("\x1b[2J", "1.0\n<0>forged", "\x9b31m", "\u202egnp.exe", "\u2028", "\ud800", "")
+
+
+@pytest.mark.parametrize("key", ["fw", "board", "uid", "name", "sensor", "unit", "ch"])
+def test_a_board_forges_no_line_of_the_journal(key: str) -> None:
+    document = json.loads(board_document("b", (ACCEL,)))
+    table = document if key in document else document["streams"][0]
+    good = table[key]
+    for text in FORGERIES:
+        table[key] = [text, *good[1:]] if isinstance(good, list) else text
+        with pytest.raises(SchemaError, match="printable") as refusal:
+            parse_schema(json.dumps(document).encode())
+        assert str(refusal.value).isprintable()
+
+
+def test_a_key_of_the_configuration_forges_no_line(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text('"\\u001b[2J\\n/etc/x.toml:9: mqtt.host: ok" = 1\n')
+    with pytest.raises(ConfigError) as refusal:
+        load_config(file, {})
+    lines = str(refusal.value).splitlines()
+    assert len(lines) == len(refusal.value.problems)
+    assert all(line.isprintable() for line in lines)
 
 
 def test_a_key_that_is_none_is_an_error_of_the_configuration(guarded: Path) -> None:

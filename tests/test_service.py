@@ -372,3 +372,16 @@ def test_a_state_folder_that_cannot_be_written_ends_with_74(tmp_path: Path) -> N
     with programs.agent(config) as agent:
         assert agent.wait(30) == 74
     assert "Traceback" not in config.with_suffix(".log").read_text()
+
+
+def test_a_second_agent_on_the_folder_touches_nothing(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    config = load_config(configure(tmp_path, mosquitto.port, PUMP))
+    with service(config) as first:
+        wait_for(lambda: first._evidence.progress.owed_seconds(1e12) == 0.0)
+        wait_for((tmp_path / "state" / "agent.sock").exists)
+        under_way = tmp_path / "state" / "evidence" / "a.rec.part"
+        under_way.write_bytes(b"the first agent writes this")
+        with pytest.raises(OSError, match="another agent runs on this state folder"):
+            Service(config).run()
+        time.sleep(0.5)  # a thread of the second one would be as far by now
+        assert under_way.exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.state_folder import MAX_COPIED_BYTES, writable
+from edge_agent.state_folder import MAX_COPIED_BYTES, MEMORY, writable
 from tests import programs
 from tests.conftest import ROOT, Mosquitto
 from tests.faulty_disk import MISSING, FaultyDisk, Trouble
@@ -76,3 +76,23 @@ def test_an_agent_that_starts_on_a_dead_disk_tells_alerts(
     assert "stands in); mend it and restart" in said
     assert running.returncode == 0
     assert list((tmp_path / "state").iterdir()) == []
+
+
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_the_stand_in_is_in_memory_where_the_temporary_folder_is_on_the_card(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "card" / "tmp").mkdir(parents=True)
+    disk = FaultyDisk(tmp_path / "card", tmp_path / "trouble")
+    disk.fails("EROFS")
+    asked = f"import tempfile; tempfile.tempdir = {str(tmp_path / 'card' / 'tmp')!r}\n\
+from pathlib import Path; from edge_agent.state_folder import writable\n\
+print(writable(Path({str(tmp_path / 'card' / 'state')!r}))[0])"
+    said = subprocess.run(
+        [sys.executable, "-c", asked], cwd=ROOT, env=disk.environment(), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    stand_in = Path(said.stdout.strip())
+    assert stand_in.parent == MEMORY
+    stand_in.rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -170,6 +171,61 @@ def test_a_secret_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     config = load_config(configure(tmp_path, 1, f'username = "x"\npassword_file = "{tmp_path}"\n'))
     (unread,) = mask_of(config).unread
     assert unread == f"{tmp_path}: Is a directory"
+
+
+QUOTED = [
+    "MQTT_PASSWORD={}", "Environment=OTOLITH__MQTT__PASSWORD={}", 'mqtt_password: "{}"',
+    r'"{{\"password\": \"{}\", \"n\": 1}}"', "client_secret={}", "accessToken: {}", "pwd={}",
+    "password '{}'", "private_key={}", "Authorization: Bearer {}", "admin:{}@broker.example:1883",
+    "topic otolith/admin:{}@site/x", "//admin:{}@host/x", "curl -u admin:{} http://x",
+    "mosquitto_pub -P{} -t x", "sshpass -p {} ssh x", "mqtt://admin:x/{}@b/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", QUOTED)
+def test_somebody_elses_secret_goes_by_its_looks(line: str) -> None:
+    assert "hunter2hunter2" not in Mask([]).text(line.format("hunter2hunter2"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2026-11-22T17:00:00+0000 gw e[9]: user@1000.service: started", "secrets_not_read: []",
+        'password_file = "/etc/otolith/mqtt-password"', "journalctl -u edge-agent: no entries",
+        "board press: b@d", "otolith/press-hall-1/press-motor/event",
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_stays(line: str) -> None:
+    assert "***" not in Mask([]).text(line)
+
+
+@pytest.mark.parametrize("before", range(4))
+@pytest.mark.parametrize("after", range(4))
+def test_a_secret_is_not_in_the_base64_or_hex_of_more(before: int, after: int) -> None:
+    secret = "Zebra-77~quux?!"
+    text = b"x" * before + secret.encode() + b"y" * after
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        masked = Mask([secret]).text(encode(text).decode())
+        # What is left are letters with bits of the neighbours.
+        assert MASK in masked
+        assert len(masked.replace(MASK, "")) <= 12
+    for digits in (text.hex(), text.hex().upper(), text.hex(" "), text.hex(":").upper()):
+        assert MASK in Mask([secret]).text(digits)
+
+
+def test_the_password_of_a_service_that_does_not_run_is_known(tmp_path: Path) -> None:
+    """systemd's credentials are there while it runs; what they are made of lies here."""
+    (tmp_path / "mqtt-password").write_text("planted-sesame\n")
+    (tmp_path / "gateway.key").write_text(f"-----BEGIN PRIVATE KEY-----\n{SECRETS['key']}\nab==\n")
+    (tmp_path / "notes").write_text("broker of hall 1\n")
+    (tmp_path / "pid").write_text("7\n")
+    (tmp_path / "agent.toml").write_text('[gateway]\nid = "hall-with-a-long-name"\n')
+    for file in tmp_path.iterdir():
+        file.chmod(0o644 if file.name == "notes" else 0o600)
+    mask = mask_of(None, tmp_path)
+    assert mask.text(f"x planted-sesame {SECRETS['key']}") == "x *** ***"
+    kept = 'broker of hall 1, 7 of 7, id = "hall-with-a-long-name"'
+    assert mask.text(kept) == kept
 
 
 TEXT = st.characters(exclude_categories=["Cs"], exclude_characters=MASK)

@@ -69,6 +69,23 @@ def test_an_answer_is_owed_from_the_first_unanswered_question() -> None:
     assert progress.owed_seconds(99.0) == 0.0
 
 
+def test_a_systemd_that_reads_nothing_stops_nobody(systemd: Systemd) -> None:
+    notify, done = Notify(systemd.environment), threading.Event()
+
+    def speak() -> None:
+        for number in range(5000):  # more than any queue of datagrams holds
+            notify.status(f"line {number}")
+        notify.alive(0.0)
+        done.set()
+
+    threading.Thread(target=speak, daemon=True).start()
+    assert done.wait(20)
+    assert len(systemd.heard()) < 5000
+    notify.alive(0.1)  # the ping that was not taken is not put off
+    assert systemd.heard() == ["WATCHDOG=1"]
+    notify.close()
+
+
 def test_a_thread_has_a_name_for_the_kernel_too() -> None:
     seen: list[str] = []
 

@@ -19,6 +19,8 @@ from edge_agent.judging.alarm import AlarmState
 from edge_agent.judging.pipeline import AlarmEvent
 
 HOUR_SECONDS = 3600.0
+# A process that was killed has told fewer messages of an episode than this that were not recorded.
+UNRECORDED = 1000
 Reason = Literal["", "worse", "late", "unacknowledged", "cleared", "accepted"]
 
 
@@ -31,8 +33,9 @@ class Policy(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What people are told now. `seq` counts from 1 within the episode; `suppressed` episodes were
-    not told since the last that was. `late`: it began while nobody was to be told."""
+    """What people are told now. `seq` counts within the episode, from 1 or from behind what was
+    passed over; `suppressed` episodes were not told since the last that was. `late`: it began while
+    nobody was to be told."""
 
     fact: AlarmEvent
     seq: int
@@ -41,12 +44,14 @@ class Told(NamedTuple):
 
 
 class AnnunciatorState(BaseModel):
-    """What outlives the process; times in host seconds. `told_number` is the episode last told."""
+    """What outlives the process; times in host seconds. `told_number` is the episode last told,
+    `passed` how many numbers of each episode are not used."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
 
     told_number: int = 0
     seq: int = 0
+    passed: int = 0
     ended: bool = True
     acknowledged: bool = True
     snoozed_until_t: float = 0.0
@@ -108,6 +113,26 @@ class Annunciator:
             return self._tell(_at(latest, t), "unacknowledged")
         return None
 
+    def detach(self) -> None:
+        """The model that judged is gone: what is told again of its windows has no picture."""
+        if self._held:
+            self._held = self._held._replace(worst=None)
+        if self._latest:
+            self._latest = self._latest._replace(worst=None)
+
+    def resume(self, fact: AlarmEvent | None) -> None:
+        """What an earlier process has told of lasts: people are reminded of it."""
+        if fact and not self.state.ended and fact.change.number == self.state.told_number:
+            self._latest = fact
+
+    def after(self, killed: int) -> None:
+        """So many earlier processes were killed, and may have told more than is recorded. What they
+        told then is told anew under the name of its episode, but never under a number that may
+        have been used: whoever throws copies away would take it for one."""
+        more = max(0, killed * UNRECORDED - self.state.passed)
+        self.state.passed += more
+        self.state.seq += more
+
     def acknowledge(self) -> None:
         """Somebody has seen it."""
         self.state.acknowledged = True
@@ -124,7 +149,7 @@ class Annunciator:
         self._held, self._latest = None, fact
         self._begins_t.append(t)
         state.begins_t = list(self._begins_t)
-        state.told_number, state.seq = fact.change.number, 0
+        state.told_number, state.seq = fact.change.number, state.passed
         state.ended = state.acknowledged = False
         begin = fact._replace(change=fact.change._replace(kind="begin"))
         return self._tell(begin, reason)

@@ -1,7 +1,8 @@
 """Asset state: what the gateway knows of an asset beyond a restart.
 
 In: the state of alarm, threshold and annunciator. Out: bytes for the store, and back, in the time
-of the process that reads them. Never: trusts what it reads; a state that makes no sense is none.
+of the process that reads them. Never: trusts what it reads; a state that makes no sense is none,
+but one of a later version is: after a rollback an episode goes on, and its numbers do.
 
 Times are host seconds, which begin anew with each boot. In the same boot they just go on; in
 another, the wall clock says how long the gateway was off, and if it can't (there is no battery, it
@@ -30,7 +31,7 @@ class Now(NamedTuple):
 class AssetState(BaseModel):
     """All that is remembered of an asset; `state` is what was last published."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
 
     now: Now
     pipeline: PipelineState
@@ -53,7 +54,10 @@ def load_state(stored: bytes, now: Now) -> AssetState | None:
     if state.now.boot_id != now.boot_id:
         off_seconds = max(0.0, now.wall_s - state.now.wall_s)
         _shift(state, now.monotonic_s - off_seconds - state.now.monotonic_s)
-    state.pipeline.alarm = found_again(state.pipeline.alarm, state.annunciator)
+    alarm = state.pipeline.alarm = found_again(state.pipeline.alarm, state.annunciator)
+    if alarm.active and state.state:
+        # What got worse and was held back is found again, too.
+        alarm.severity = min(alarm.severity, state.state.severity)
     return state
 
 

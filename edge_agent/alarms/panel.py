@@ -19,7 +19,7 @@ from edge_agent.broker.publisher import Publisher
 from edge_agent.broker.store import Note
 from edge_agent.config import AssetSettings
 from edge_agent.journal import Journal
-from edge_agent.judging.pipeline import AlarmEvent, Rules
+from edge_agent.judging.pipeline import AlarmEvent, PipelineState, Rules
 
 Word = Literal["ok", "alarm", "acked", "snoozed"]
 
@@ -48,6 +48,7 @@ class Panel:
         self.annunciator = Annunciator(asset.settings.alarm.policy)
         self._desk, self._told = desk, told
         self._latest: Told | None = None
+        self._judge = asset.bundle
         self._saved, self._save_due_t = b"", 0.0
         self._restore(desk.outbox.notes.get(self._key))
 
@@ -74,8 +75,21 @@ class Panel:
         if self.asset.pipeline and rules:
             self.asset.pipeline.adopt(rules)
 
+    def adopt(self, found: Asset, t: float) -> None:
+        """Another bundle judges the asset from its next sample on; its episode goes on, snoozed
+        and acknowledged as it was. Raises as `Asset.adopt`."""
+        stored = self._desk.outbox.notes.get(self._key)
+        if found.pipeline and not self.asset.pipeline and stored:
+            # Nothing has judged it since the start: it goes on where an earlier run was.
+            before = load_state(stored, self._desk.now())
+            found.pipeline.restore(before.pipeline if before else PipelineState())
+        self.asset.adopt(found)
+        self.annunciator.detach()
+        self._tell(t, None)
+
     def take(self, fact: AlarmEvent) -> None:
         """A change of the alarm."""
+        self._judge = self.asset.bundle
         self._tell(fact.change.t, self.annunciator.take(fact))
 
     def tick(self, t: float) -> None:
@@ -110,7 +124,10 @@ class Panel:
             raise ValueError(self.asset.refusal or "nothing judges this asset")
         fact = pipeline.accept_new_normal(t)
         self.annunciator.acknowledge()
-        self._tell(t, self.annunciator.take(fact) if fact else None)
+        if fact:
+            self.take(fact)
+        else:
+            self._tell(t, None)
         return pipeline.threshold.value
 
     @property
@@ -125,6 +142,8 @@ class Panel:
             self.annunciator = Annunciator(self.annunciator.policy, found.annunciator)
             if self.asset.pipeline:
                 self.asset.pipeline.restore(found.pipeline)
+                self.annunciator.resume(self.asset.pipeline.lasting(now.monotonic_s))
+        self.annunciator.after(self._desk.outbox.killed)
         since = self._desk.messages.time(now.monotonic_s)
         self._state = (found.state if found else None) or State(
             state="ok", severity=0, ratio=0.0, since=since, ts=since, event_id="",
@@ -193,7 +212,7 @@ class Panel:
         self._state = self._state.model_copy(update=changes)
 
     def _event(self, told: Told) -> Message:
-        bundle = self.asset.bundle
+        bundle = self._judge  # what is told again was judged by the bundle of then
         assert bundle is not None  # without one there are no facts
         return self._desk.messages.event(told, bundle)
 

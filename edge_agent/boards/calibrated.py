@@ -44,6 +44,8 @@ class Calibrated:
         self._look_after(schema, now_s)
         if applied.ids:
             self._journal.info(f"board {self._board}: calibrated by {', '.join(applied.ids)}")
+        elif before:
+            self._journal.info(f"board {self._board}: no calibration is applied any more")
         return applied.ids != before
 
     def id_of(self, stream: int) -> str | None:

@@ -20,6 +20,7 @@ from edge_agent.journal import Journal
 from edge_agent.judging.pipeline import Fact, Pipeline
 from firmware_bridge.link import Event, Identified, Link, State, StateChanged
 from firmware_bridge.samples import Samples
+from firmware_bridge.schema import Schema
 
 MAX_AHEAD_SECONDS = 0.005
 # So much may wait in the kernel: it goes with the device when the cable is pulled, and it is less
@@ -54,6 +55,12 @@ class BoardSession:
         self._due_s: dict[str, float] = {}
         self._fill_seconds = math.inf
         self._complaint: str | None = None
+
+    @property
+    def _identified_as(self) -> Schema | None:
+        """What the board has said that it is, if it is there now."""
+        there = self.link.state in (State.SYNCING, State.STREAMING)
+        return self.link.schema if there else None
 
     @property
     def streaming(self) -> bool:
@@ -92,6 +99,23 @@ class BoardSession:
         return (
             f"board {self.name}: {', '.join(filter(None, names)) or 'no calibration'} from now on"
         )
+
+    def check(self, found: Asset) -> None:
+        """Raises `ValueError` if what is loaded can't judge the stream that comes now."""
+        schema = self._identified_as
+        if schema is not None and found.fit(schema) is None:
+            raise ValueError(found.refusal)
+
+    def renew(self, asset: Asset) -> None:
+        """Another bundle judges one of its assets, from the next sample on."""
+        self._due_s.pop(asset.name, None)
+        schema, self.changed = self._identified_as, True
+        if schema is None:
+            return
+        self._route(asset, schema)
+        self._calibrate()
+        fed = any(asset in assets for assets in self._routes.values())
+        asset.streaming = fed and self.streaming
 
     def rest_seconds(self, now_s: float) -> float:
         """How long nothing can come that somebody waits for: no window is complete before its
@@ -132,10 +156,7 @@ class BoardSession:
             asset.fault = f"{type(error).__name__}: {error}"
             place = "".join(traceback.format_tb(error.__traceback__)[-1:]).strip()
             self._journal.error(f"{asset.name}: stopped by a fault: {asset.fault} ({place})")
-            self._routes = {
-                stream: tuple(one for one in assets if one is not asset)
-                for stream, assets in self._routes.items()
-            }
+            self._unroute(asset)
             self._due_s.pop(asset.name, None)
             self.changed = True
             return []
@@ -159,21 +180,31 @@ class BoardSession:
                 self._complain(event.reason)
 
     def _identified(self, event: Identified) -> None:
-        routes: dict[int, list[Asset]] = {}
+        self._routes = {}
         for asset in self.assets:
-            before, note = asset.refusal, asset.note
-            stream = asset.fit(event.schema)
-            if asset.note and asset.note != note:
-                self._journal.warning(asset.note)
-            if stream is not None:
-                routes.setdefault(stream, []).append(asset)
-            elif asset.refusal != before:
-                self._journal.error(f"{asset.name}: refused: {asset.refusal}")
-        self._routes = {stream: tuple(assets) for stream, assets in routes.items()}
+            self._route(asset, event.schema)
         self.changed = True
         if self.recorder:
             self.recorder.begin(event.document)
         self.tail.begin(event.document)
+
+    def _route(self, asset: Asset, schema: Schema) -> None:
+        """The asset is fed from the stream that it is for, or the journal says why not."""
+        before, note = asset.refusal, asset.note
+        stream = asset.fit(schema)
+        if asset.note and asset.note != note:
+            self._journal.warning(asset.note)
+        self._unroute(asset)
+        if stream is not None:
+            self._routes[stream] = (*self._routes.get(stream, ()), asset)
+        elif asset.refusal != before:
+            self._journal.error(f"{asset.name}: refused: {asset.refusal}")
+
+    def _unroute(self, asset: Asset) -> None:
+        self._routes = {
+            stream: tuple(one for one in assets if one is not asset)
+            for stream, assets in self._routes.items()
+        }
 
     def _calibrate(self) -> None:
         """Every pipeline knows what its samples went through."""

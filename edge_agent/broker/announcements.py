@@ -29,6 +29,8 @@ class Announcements:
         settings = config.home_assistant
         self._discovers, self._prefix = settings.discovery, settings.prefix
         self._assets, self._messages = tuple(assets), messages
+        # A board's name has no slash, nor has an asset's.
+        self._compasses = {f"board/{name}": messages.compass_topic(name) for name in config.boards}
         self._origin = Origin(
             config.gateway.id, config.base_topic, settings.prefix, version,
             config.mqtt.score_interval_seconds, config.health.interval_seconds,
@@ -49,18 +51,19 @@ class Announcements:
         return incoming.topic in self.topics and incoming.payload == b"online"
 
     def gone(self, stored: bytes) -> tuple[list[Message], Note]:
-        """What takes back the assets of earlier runs that are no more, and what to remember: for
-        each asset its discovery topic, empty if it had none. `stored` is what was remembered."""
+        """What takes back the assets and boards of earlier runs that are no more, and what to
+        remember: for each asset its discovery topic, empty if it had none, for each board that of
+        its compass. `stored` is what was remembered."""
         before = _read(stored)
         now = {
             asset.name: discovery_topic(self._origin, asset.name) if self._discovers else ""
             for asset in self._assets
-        }
+        } | self._compasses
         messages: list[Message] = []
         for name, topic in before.items():
             if topic and now.get(name) != topic:
                 messages.append(Message(topic, b"", retain=True, key=f"gone/{topic}"))
-            if name not in now:
+            if name not in now and "/" not in name:
                 messages += self._messages.forgotten(name)
         return messages, Note(KEY, json.dumps(now).encode())
 

@@ -218,7 +218,11 @@ class Messages:
             ts=self.time(self._monotonic()), norm_ratio=health.norm_ratio,
             dip_deg=health.dip_deg, calibration=health.calibration,
         )  # fmt: skip
-        return Message(f"{self.base_topic}/board/{name}/compass", as_json(told), retain=True)
+        return Message(self.compass_topic(name), as_json(told), retain=True)
+
+    def compass_topic(self, name: str) -> str:
+        """Where a board's compass is spoken of."""
+        return f"{self.base_topic}/board/{name}/compass"
 
     def forgotten(self, asset: str) -> list[Message]:
         """Takes back all that is retained about an asset that is no more."""

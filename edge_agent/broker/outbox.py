@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
+from math import inf
 from pathlib import Path
 
 from edge_agent.broker.clock import Clock
@@ -22,12 +23,15 @@ from edge_agent.broker.lanes import Lanes
 from edge_agent.broker.messages import Message, lane_of
 from edge_agent.broker.rate import Rate
 from edge_agent.broker.reading import Reading
+from edge_agent.broker.restamp import age_seconds
 from edge_agent.broker.store import ROW_BYTES, Limits, Note, Row
 from edge_agent.broker.unsaved import Unsaved
 from edge_agent.broker.writing import Outcome, Work, Writing
 from edge_agent.progress import Progress, known_as
 
 FILE_NAME = "outbox.sqlite"
+# The note that counts the runs that were killed: each counts as one until it has ended.
+KILLED = "killed"
 RETRY_SECONDS = 1.0
 # Who has sent an alert goes on first, and what comes in the same moment is one commit.
 GATHER_SECONDS = 0.002
@@ -40,7 +44,8 @@ CLOSE_SECONDS = 10.0
 class Outbox:
     """The store behind a writer thread. All methods belong to one thread, that of the service.
 
-    `notes` is what earlier runs remembered; `damaged_rows` counts those that the disk has changed,
+    `notes` is what earlier runs remembered; `killed` of them ended without having written all
+    that they had sent. `damaged_rows` counts those that the disk has changed,
     and that are not sent. Raises what `open_store` raises.
     """
 
@@ -55,6 +60,7 @@ class Outbox:
         self._reading = Reading(path, store)
         self._next_id = store.last_id + 1
         self.notes = store.notes()
+        self.killed = _number(self.notes.pop(KILLED, b"1" if self.notes else b"0"))
         self._unsaved = Unsaved(self.notes)
         self._lanes = Lanes(store.lanes)
         self._rate = Rate(self.clock.now().monotonic_s)
@@ -70,6 +76,8 @@ class Outbox:
             self._say_damaged()
         self._thread = threading.Thread(target=self._write_forever, name="outbox", daemon=True)
         self._thread.start()
+        self.note(Note(KILLED, b"%d" % (self.killed + 1)))
+        self.flush()  # before anything is sent
 
     @property
     def problem(self) -> str | None:
@@ -191,18 +199,18 @@ class Outbox:
             return max(0, self._rows_on_disk + len(self._unsaved.rows) - len(self._done.ids))
 
     def oldest_seconds(self) -> float:
-        """Age of the oldest row on disk, at the least."""
-        waits = self.depth() and self._writing.store.rows
-        return self._reading.oldest_seconds(self.clock.now()) if waits else 0.0
+        """Age of the oldest row that waits, at the least."""
+        rows = self.pending(0, 1)
+        return age_seconds(rows[0].stamp, self.clock.now()) if rows else 0.0
 
-    def hours_left(self) -> float | None:
-        """How many hours of outage still fit at the rate of the last day (or since the start);
-        None while nothing has come."""
+    def hours_left(self, disk_free_bytes: float = inf) -> float | None:
+        """How many hours of outage still fit at the rate of the last day (or since the start), on a
+        disk with so much room; None while nothing has come."""
         hourly = self._rate.hourly(self.clock.now().monotonic_s)
         if hourly is None:
             return None
         limits, store = self._writing.limits, self._writing.store
-        free_bytes = max(0, limits.bytes - store.bytes)
+        free_bytes = max(0, min(limits.bytes - store.bytes, disk_free_bytes + store.spare_bytes()))
         free_rows = max(0, limits.rows - self.depth())
         return min(free_bytes / hourly.bytes, free_rows / hourly.rows)
 
@@ -222,6 +230,7 @@ class Outbox:
     def close(self) -> None:
         """Writes what is left and closes; gives up on a disk that does not answer."""
         with self._changed:
+            self._unsaved.note(Note(KILLED, b"%d" % self.killed))
             self._closing = True
             self._changed.notify_all()
         self._thread.join(CLOSE_SECONDS)
@@ -330,3 +339,7 @@ class Outbox:
     def _say(self, told: str) -> None:
         if len(self._notices) < MAX_NOTICES:
             self._notices.append(told)
+
+
+def _number(noted: bytes) -> int:
+    return int(noted) if noted.isdigit() else 1

@@ -37,9 +37,11 @@ class Payload(BaseModel):
 
 
 class Event(Payload):
-    """An episode began, got worse, or ended. `seq` counts from 1 within the episode; `reason` of an
-    update is `worse`, `late` (it could not be told before) or `unacknowledged`, of an end `cleared`
-    or `accepted`. `suppressed` episodes went untold since the last that was told. `observed` and
+    """An episode began, got worse, or ended. `seq` counts from 1 within the episode; after the
+    agent was killed it goes on from a thousand higher, as what was told in the last moment may be
+    told anew: `event_id` and `seq` together never stand for two contents. `reason` of an update is
+    `worse`, `late` (it could not be told before) or `unacknowledged`, of an end `cleared` or
+    `accepted`. `suppressed` episodes went untold since the last that was told. `observed` and
     `expected` are missing where they are no number."""
 
     event_id: str

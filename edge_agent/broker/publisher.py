@@ -23,9 +23,9 @@ from edge_agent.broker.drain import Drain
 from edge_agent.broker.incoming import Incoming
 from edge_agent.broker.messages import Message
 from edge_agent.broker.outbox import Outbox
-from edge_agent.broker.restamp import doubted
+from edge_agent.broker.refusals import Refusals
 from edge_agent.broker.retry import Retry
-from edge_agent.broker.session import Identity, Protocol, Session
+from edge_agent.broker.session import Acknowledged, Identity, Protocol, Session
 from edge_agent.broker.store import Note
 from edge_agent.config import MqttSettings
 from edge_agent.journal import Journal
@@ -37,10 +37,8 @@ WINDOW = 50
 RESERVED = 10
 # What must not be lost waits in the outbox; what only waits for the window is told again anyway.
 MAX_TOLD = 1000
-# Two clients with one id throw each other out right after connecting.
-FLAPPING_SECONDS = 3.0
-# Rows that the broker has refused (a right may be missing) are sent again after this.
-REFUSED_SECONDS = 300.0
+# A broker that answers for nothing of what it was sent for so long may answer a new connection.
+UNANSWERED_SECONDS = 60.0
 STORED_NOWHERE = 0
 
 
@@ -82,12 +80,13 @@ class Publisher:
         self._session: Session | None = None
         self._now_s = 0.0
         self._trouble = ""
-        self._short = 0
         self._said: set[tuple[str, str]] = set()
         self._told: deque[tuple[Message, bytes]] = deque()
         self._in_flight: dict[int, _Sent] = {}
         self._drain = Drain(outbox, settings.drain_per_second)
-        self._refused_due_s: float | None = None
+        self._refusals = Refusals()
+        self._greeted: set[str] = set()
+        self._answered_s = 0.0
         self.connected = False
         self.connections = self.too_large = self.refused = self.incoming_dropped = 0
 
@@ -103,10 +102,11 @@ class Publisher:
         session = self._session
         if not session or not self._ready(session, message):
             self._drain.add(message, self._outbox.put(message, note=remember()))
+            self._refusals.waits(message.topic)
         elif self._fits(session, message):
             # The subscriber first, the disk after: it is the same thread, so no acknowledgement
             # can come in between.
-            mid = self._publish(session, self._dated(message))
+            mid = self._publish(session, self._drain.as_new(message))
             row_id = self._outbox.put(message, sent=mid is not None, note=remember())
             if mid is None:
                 self._drain.add(message, row_id)
@@ -149,7 +149,7 @@ class Publisher:
             session.tick()
             if not session.answered and now_s - session.since_s > self._retry.patience_seconds():
                 session.foreign, session.lost = True, "the broker does not answer"
-            self._send_refused_again()
+            self._look_after(session)
             self._after(session)
         if session.lost:
             self._fail(session)
@@ -167,13 +167,8 @@ class Publisher:
     def _ready(self, session: Session, message: Message) -> bool:
         """Whether a message may go at once."""
         ready = self.connected and not self._told and self._room(session) > 0
-        return ready and self._drain.is_free(message.topic)
-
-    def _dated(self, message: Message) -> Message:
-        """The message as it goes at once: with a clock that was never set it says so."""
-        if self._outbox.clock.believable():
-            return message
-        return message._replace(payload=doubted(message.payload))
+        free = not self._refusals.holds(message.topic)
+        return ready and free and self._drain.is_free(message.topic)
 
     def _room(self, session: Session) -> int:
         """How many messages the broker takes before it has acknowledged any."""
@@ -188,9 +183,9 @@ class Publisher:
     def _connect(self) -> Session:
         session = Session(self._settings, self._identity, self.protocol, self._ports.unwatch)
         args = (self._settings.keepalive_seconds,)
-        thread = threading.Thread(target=session.connect, args=args, name="mqtt-connect")
-        thread.daemon = True
-        thread.start()
+        threading.Thread(
+            target=session.connect, args=args, name="mqtt-connect", daemon=True
+        ).start()
         return session
 
     def _take_over(self, session: Session) -> None:
@@ -221,8 +216,8 @@ class Publisher:
             if self._received:
                 self._received(incoming)
         acknowledged, session.acknowledged = session.acknowledged, []
-        for mid, refusal in acknowledged:
-            self._acknowledge(self._in_flight.pop(mid, _Sent(STORED_NOWHERE, "")), refusal)
+        for answer in acknowledged:
+            self._acknowledge(self._in_flight.pop(answer.mid, _Sent(STORED_NOWHERE, "")), answer)
         if session.lost:
             self.connected = False
             return
@@ -236,28 +231,35 @@ class Publisher:
             self._send_waiting(session)
         self._watch(session)
 
-    def _acknowledge(self, sent: _Sent, refusal: str) -> None:
+    def _acknowledge(self, sent: _Sent, answer: Acknowledged) -> None:
+        self._answered_s = self._now_s
         self._drain.bytes_in_flight -= sent.drained_bytes
-        if refusal:
+        if answer.refusal:
             self.refused += 1
             kept = sent.row_id != STORED_NOWHERE
             do = "it is kept and sent again later" if kept else "it is lost"
-            self._say_once(sent.topic, f"refuses {sent.topic}: {refusal}; {do}")
-            if kept and self._refused_due_s is None:
-                self._refused_due_s = self._now_s + REFUSED_SECONDS
+            self._say_once(sent.topic, f"refuses {sent.topic}: {answer.refusal}; {do}")
+            self._refusals.add(sent.topic, kept and answer.for_now, self._now_s)
         elif sent.row_id != STORED_NOWHERE:
             self._outbox.acknowledge(sent.row_id, sent.topic)
 
-    def _send_refused_again(self) -> None:
-        """Once nothing else is left, and not before its time."""
-        due_s = self._refused_due_s
-        if due_s is not None and self._now_s >= due_s and self.connected and self.idle():
+    def _look_after(self, session: Session) -> None:
+        """What was refused goes again once nothing else is left; who never answers is given up."""
+        if self.connected and self.idle() and self._refusals.due(self._now_s):
             self._start_over()
+        if not self.connected or not self._in_flight or session.want_write():
+            self._answered_s = self._now_s
+        elif self._now_s - self._answered_s > UNANSWERED_SECONDS:
+            session.lost = session.lost or "the broker acknowledges nothing"
 
     def _start_over(self) -> None:
-        """Whatever is still in the outbox goes again, from the oldest on."""
+        """What is retained, and whatever is in the outbox, goes again from the oldest on."""
+        self._refusals.begin(self._now_s)
+        greeting = self._greet()
+        self._greeted = {message.topic for message in greeting}
+        for message in greeting:
+            self.tell(message)
         self._drain.begin()
-        self._refused_due_s = None
 
     def _welcome(self, session: Session) -> None:
         self._retry.succeeded(session)
@@ -270,8 +272,7 @@ class Publisher:
         self._in_flight.clear()
         # The broker takes one packet after the other: who sees us online can send commands.
         session.subscribe(self._topics)
-        for message in self._greet():
-            self.tell(message)
+        self._answered_s = self._now_s
         self._start_over()
 
     def _send_waiting(self, session: Session) -> None:
@@ -284,7 +285,10 @@ class Publisher:
             if row is None:
                 return
             message, size_bytes = drain.as_sent(row), len(row.message.payload)
-            if not self._fits(session, message):
+            outdated = message.retain and message.topic in self._greeted
+            if self._refusals.holds(message.topic):
+                drain.sent(row, 0)
+            elif outdated or not self._fits(session, message):
                 self._outbox.acknowledge(row.id, message.topic)
                 drain.sent(row, 0)
             elif (mid := self._publish(session, message)) is not None:
@@ -339,10 +343,7 @@ class Publisher:
         reason = session.lost or ""
         if not session.reached:
             reason = f"{self._where}: {reason}"
-        lasted_seconds = self._now_s - session.since_s
-        short = session.accepted and lasted_seconds < FLAPPING_SECONDS
-        self._short = self._short + 1 if short else 0
-        if session.taken_over or self._short > 1:  # once may be a broker that is being restarted
+        if self._retry.thrown_out:
             reason += f": is {self._identity.client_id} the client id of another gateway, too?"
         if reason != self._trouble:
             self._journal.warning(f"broker: {reason}; alerts are kept until it is back")

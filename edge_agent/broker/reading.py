@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge_agent.broker.disk import is_damage, trouble
-from edge_agent.broker.restamp import Stamp
 from edge_agent.broker.store import Reader, Row, Store
 
 
@@ -46,12 +45,6 @@ class Reading:
             self.problem = trouble("read", error, self._path.parent)
             self.is_damaged = is_damage(error) and self._store is store
         return rows
-
-    def oldest_seconds(self, now: Stamp) -> float:
-        """Age of the oldest row, at the least; 0 if there is none."""
-        with suppress(sqlite3.Error):
-            return self._reader.oldest_seconds(now)
-        return 0.0
 
     def close(self) -> None:
         """Reads no more."""

@@ -17,12 +17,14 @@ MAX_WAIT_SECONDS = 48.0
 # Two with one client id that come back at once throw each other out for ever.
 TAKEN_OVER_WAIT_SECONDS = 30.0
 # A connection that lasted so long was one: what ends it later is another trouble, and a short wait.
+# Two clients with one id throw each other out sooner than that.
 STEADY_SECONDS = 3.0
 JITTER = 0.2
 
 
 class Retry:
-    """`protocol` is the version that is spoken, or tried next, not before `due_s`.
+    """`protocol` is the version that is spoken, or tried next, not before `due_s`. `thrown_out`:
+    another client with our id may be there.
 
     With `protocol = "auto"` 5 is tried first. A broker that refuses it, closes without a word or
     says nothing for `FOREIGN_SECONDS` is tried with 3.1.1 at once; if that is accepted, it stays
@@ -32,6 +34,8 @@ class Retry:
     def __init__(self, settings: MqttSettings) -> None:
         self.protocol: Protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
         self.due_s = 0.0
+        self.thrown_out = False
+        self._short = 0
         self._settled = settings.protocol != "auto"
         self._wait_seconds = FIRST_WAIT_SECONDS
 
@@ -51,6 +55,10 @@ class Retry:
             self.protocol = "3.1.1" if older else "5"
             if older:
                 return True
+        short = session.accepted and now_s - session.since_s < STEADY_SECONDS
+        self._short = self._short + 1 if short else 0
+        # Once may be a broker that is being restarted.
+        self.thrown_out = session.taken_over or self._short > 1
         if session.taken_over:
             self._wait_seconds = max(self._wait_seconds, TAKEN_OVER_WAIT_SECONDS)
         elif session.accepted and now_s - session.since_s >= STEADY_SECONDS:

@@ -47,7 +47,7 @@ GREETING_SECONDS = 10.0
 # One that only knows 3.1.1 may wait for the rest of a packet that it misreads.
 FOREIGN_SECONDS = 2.0
 UNSUPPORTED_PROTOCOL, SESSION_TAKEN_OVER = 0x84, 0x8E
-BAD_PASSWORD, NOT_AUTHORISED = 0x86, 0x87
+BAD_PASSWORD, NOT_AUTHORISED, QUOTA_EXCEEDED = 0x86, 0x87, 0x97
 # What people read, as against bytes.
 TEXT_TYPES = ("application/json", "text/")
 
@@ -60,10 +60,12 @@ class Identity(NamedTuple):
 
 
 class Acknowledged(NamedTuple):
-    """The broker has answered for a message; `refusal` says why it does not take it."""
+    """The broker has answered for a message; `refusal` says why it does not take it, `for_now`
+    that it takes none of its topic: a right is missing, or it was too much."""
 
     mid: int
     refusal: str
+    for_now: bool
 
 
 class Session:
@@ -236,7 +238,8 @@ class Session:
 
     def _on_publish(self, _c: Any, _u: Any, mid: int, reason: Any, properties: Any) -> None:
         refusal = _words(reason, properties) if reason.is_failure else ""
-        self.acknowledged.append(Acknowledged(mid, refusal))
+        for_now = reason.value in (NOT_AUTHORISED, QUOTA_EXCEEDED)
+        self.acknowledged.append(Acknowledged(mid, refusal, for_now))
 
     def _on_message(self, _c: Any, _u: Any, message: paho.MQTTMessage) -> None:
         try:

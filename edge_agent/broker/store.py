@@ -91,13 +91,6 @@ class Reader:
         """The same without what is damaged."""
         return self.page(after, limit).rows
 
-    def oldest_seconds(self, now: Stamp) -> float:
-        """Age of the oldest row, at the least; 0 if there is none."""
-        first = self._database.execute(
-            "SELECT boot, stored, ahead FROM outbox ORDER BY id LIMIT 1"
-        ).fetchone()
-        return age_seconds(_stamp(first), now) if first else 0.0
-
     def close(self) -> None:
         """Closes; the last one to do so folds the log into the file."""
         self._database.close()
@@ -109,7 +102,7 @@ class Store(Reader):
 
     def __init__(self, path: Path, limits: Limits) -> None:
         super().__init__(path)
-        self.limits = limits
+        self.limits, self._path = limits, path
         self.carried = self._log_bytes = 0
         self.rows = self.bytes = self.last_id = 0
         self.lanes: dict[str, Lane] = {}
@@ -159,6 +152,13 @@ class Store(Reader):
     def notes(self) -> dict[str, bytes]:
         """All that is remembered."""
         return dict(notes_of(self._database.execute(NOTES)))
+
+    def spare_bytes(self) -> int:
+        """What the file has taken of the disk and needs no longer; 0 if it is not there."""
+        try:
+            return max(0, self._path.stat().st_size - self.bytes)
+        except OSError:
+            return 0
 
     def expired(self, now: Stamp) -> list[Row]:
         """Some of the rows that have waited too long, without their payload; telemetry first."""

@@ -84,7 +84,7 @@ class Writing:
         # What was acknowledged before it was written needs no disk at all.
         rows = [row for row in work.rows.values() if row.id not in work.done]
         done = sorted(work.done - work.rows.keys())
-        old = self.store.expired(self._clock.now()) if work.expire else []
+        old = self.store.expired(self._clock.for_ages()) if work.expire else []
         expired = [row for row in old if row.id not in work.done]
         dropped: list[Row] = []
         if rows or done or work.notes or expired:

@@ -121,7 +121,7 @@ def _members(name: str, content: bytes) -> dict[str, bytes]:
     except BundleError:
         raise
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-        why = str(error) or "it ends too soon"
+        why = _told(str(error)) or "it ends too soon"
         raise BundleError(f"{name} is no bundle or is damaged: {why}") from None
 
 
@@ -175,9 +175,13 @@ def _manifest(name: str, document: bytes) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "it"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        # Keys and texts in it are whatever somebody has written there.
-        told = "".join(c if c.isprintable() else "?" for c in f"{where}: {first['msg']}")
+        told = _told(f"{where}: {first['msg']}")
         raise BundleError(
-            f"{name}: {MANIFEST_NAME}: {told[:MAX_TOLD_CHARACTERS]}{more}: build the bundle anew "
-            "with this version's converter"
+            f"{name}: {MANIFEST_NAME}: {told}{more}: build the bundle "
+            "anew with this version's converter"
         ) from None
+
+
+def _told(text: str) -> str:
+    """What quotes the file has whatever somebody has written there, and as much as they liked."""
+    return "".join(c if c.isprintable() else "?" for c in text[:MAX_TOLD_CHARACTERS])

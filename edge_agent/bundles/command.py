@@ -1,7 +1,7 @@
 """`edge-agent bundle install | list | rollback`: which bundle judges an asset.
 
 In: parsed options. Out: an exit code (0 done, 1 refused, 2 no such asset), lines or JSON.
-Never: restarts a service: that the asset's window and model are new is for a person to choose.
+Never: restarts a service: one that runs is asked to judge by it from now on, and can say no.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def _tell(options: Namespace, done: Done) -> None:
                     "ok": True, "asset": options.asset, **_about(bundle),
                     "before": _about(done.before) if done.before else None,
                     "highest_serial": done.pointer.highest_serial, "window_ms": done.window_ms,
-                    "restart": RESTART,
+                    "taken_up": done.taken_up.now, "told": done.taken_up.told,
+                    "restart": None if done.taken_up.now else RESTART,
                 }
             )
         )  # fmt: skip
@@ -62,7 +63,10 @@ def _tell(options: Namespace, done: Done) -> None:
     ran = "" if done.window_ms is None else f", {done.window_ms:g} ms a window here"
     verb = "installed" if options.do == "install" else "taken back"
     _write(f"{options.asset}: {verb}: {manifest.name}, serial {manifest.serial}{ran}")
-    _write(f"judges from the next start on: {RESTART}")
+    if done.taken_up.now:
+        _write(done.taken_up.told)
+    else:
+        _write(f"judges from the next start on ({RESTART}): {done.taken_up.told}")
 
 
 def _list(options: Namespace, config: Config) -> int:

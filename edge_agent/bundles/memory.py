@@ -189,7 +189,6 @@ def read_array(
 
 
 def unit(rows: Features) -> Features:
-    """Each row with length 1."""
     """Rows of length 1, as the network was trained with."""
     square = np.einsum("sd,sd->s", rows, rows)
     units: Features = rows / np.sqrt(np.maximum(square, TINY))[:, None]

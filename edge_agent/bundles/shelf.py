@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -125,8 +125,8 @@ def installed_note(config: Config, asset: str, manifest: Manifest) -> str:
 
 
 def put(state_dir: Path, asset: str, content: bytes, bundle: Bundle) -> Pointer:
-    """Puts a verified bundle on the shelf and lets it judge from the next start on; the oldest
-    ones go. Raises `OSError`: then the one before still judges."""
+    """Puts a verified bundle on the shelf and chooses it; the oldest ones are not kept any more.
+    Raises `OSError`: then the one before is still chosen."""
     folder, before = folder_of(state_dir, asset), readable_pointer(state_dir, asset)
     for each in (state_dir, folder.parent, folder):
         if not each.is_dir():
@@ -144,10 +144,27 @@ def put(state_dir: Path, asset: str, content: bytes, bundle: Bundle) -> Pointer:
         kept=kept, switched=_now(),
     )  # fmt: skip
     _choose(folder, pointer)
-    for file in folder.glob(f"*{SUFFIX}*"):
-        if file.name not in kept:
-            file.unlink(missing_ok=True)
     return pointer
+
+
+@contextmanager
+def unless_refused(state_dir: Path, asset: str) -> Iterator[None]:
+    """What is chosen herein stays chosen, unless it ends with a `ValueError`: then the choice is
+    what it was. Files that are not kept go at the end."""
+    folder = folder_of(state_dir, asset)
+    file = folder / POINTER_NAME
+    before = file.read_bytes() if file.is_file() else None
+    try:
+        yield
+    except ValueError:
+        if before is not None:
+            _write(file, before)
+        elif file.is_file():
+            file.unlink()
+            sync_folder(folder)
+        raise
+    finally:
+        _sweep(state_dir, asset)
 
 
 def before_current(pointer: Pointer) -> str:
@@ -177,6 +194,15 @@ def read_serials(state_dir: Path) -> Mapping[str, int]:
         if isinstance(serials, dict):
             return {name: value for name, value in serials.items() if type(value) is int}
     return {}
+
+
+def _sweep(state_dir: Path, asset: str) -> None:
+    """What no pointer names; of one that can't be read nobody knows what it names."""
+    with suppress(BundleError):
+        pointer = pointer_of(state_dir, asset)
+        for file in folder_of(state_dir, asset).glob(f"*{SUFFIX}*"):
+            if pointer is None or file.name not in pointer.kept:
+                file.unlink(missing_ok=True)
 
 
 def _choose(folder: Path, pointer: Pointer) -> None:

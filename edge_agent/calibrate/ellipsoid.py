@@ -41,7 +41,8 @@ class Ellipsoid(NamedTuple):
 
     `parameters` [9] as in the module's text, `covariance` [9, 9] theirs if the noise of `noise`
     (a share of the radius) is independent; `inliers` bool[n] is what the last fit took.
-    `structure` is how many times larger the errors are because it is not (`accuracy.py`).
+    `structure` is how many times larger the errors are because it is not, `moved` [9, 9] what a
+    field that changed meanwhile adds to them (`accuracy.py` finds both).
     """
 
     parameters: Floats
@@ -52,11 +53,12 @@ class Ellipsoid(NamedTuple):
     noise: float
     inliers: NDArray[np.bool_]
     structure: float = 1.0
+    moved: Floats = np.zeros((PARAMETERS, PARAMETERS))
 
     @property
     def believed(self) -> Floats:
-        """The covariance with the structure of the residuals in it."""
-        return self.covariance * self.structure**2
+        """The covariance with the structure of the residuals, and a change of the field, in it."""
+        return np.asarray(self.covariance * self.structure**2 + self.moved)
 
     def correct(self, readings: Floats) -> Floats:
         """The field without the iron, float64[n, 3], in the unit of the readings."""

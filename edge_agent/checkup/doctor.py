@@ -16,9 +16,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edge_agent.assets import Asset
+from edge_agent.assets import load_asset
 from edge_agent.broker.trial import try_broker
-from edge_agent.bundles.shelf import read_serials
 from edge_agent.checkup.findings import (
     MIN_FREE_BYTES,
     Finding,
@@ -205,9 +204,7 @@ def _refusals(config: Config, schemas: dict[str, Schema]) -> dict[str, str]:
     """Assets whose bundle would not be accepted, or does not fit what its board sends."""
     refused = {}
     for name, settings in config.assets.items():
-        asset = Asset(name, settings)
-        lowest_serial = read_serials(config.storage.state_dir).get(name, 1)
-        asset.load(config.trusted_keys, lowest_serial, config.storage.state_dir)
+        asset = load_asset(config, name)
         if settings.board in schemas:
             asset.fit(schemas[settings.board])
         if asset.refusal:

@@ -23,14 +23,27 @@ MASK = "***"
 # systemd keeps a service's credentials here; the person who asks is seldom the service.
 CREDENTIALS = Path("/run/credentials/edge-agent.service")
 MAX_SECRET_BYTES = 65_536
+# Where somebody keeps the configuration in a full folder: not all of it, and no process number.
+MAX_FILES, MIN_PASSWORD_CHARACTERS = 200, 6
 # A shorter secret goes where it stands alone; else a password of "a" would take every "a".
 MIN_FREE_CHARACTERS = 4
+# Fewer letters of base64 stand in many a text by chance.
+MIN_BASE64_CHARACTERS = 6
 # Lines of a key are long; those between them (-----BEGIN) are no secret.
 MIN_KEY_LINE_CHARACTERS = 16
 
+# Before the value there may be quotes, escaped ones, too: JSON within JSON.
+NAMED = (
+    r"(?:passw(?:or)?d|passphrase|pwd|secret|token|credential|api[_-]?key|private[_-]?key)s?"
+    r"\\*[\"']?(?:\s*(?:=>?|:)\s*|\s+(?=[\"']))"
+)
 LOOKS = (
     # Up to the last @: a password may have one, too.
     re.compile(r"(?P<keep>\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"<>]+(?=@)"),
+    # The same without a scheme: user:password@host.
+    re.compile(
+        r"(?P<keep>(?:^|[\s'\"=/(])[^\s'\"=/:@]+:(?!//))[^\s'\"]+(?=@[A-Za-z0-9\[])", re.MULTILINE
+    ),
     # To its end, or, where that is missing, as long as it looks like one.
     re.compile(
         r"(?P<keep>)-----BEGIN [A-Z ]*PRIVATE KEY-----"
@@ -38,11 +51,16 @@ LOOKS = (
         re.MULTILINE,
     ),
     re.compile(
-        r"(?i)(?P<keep>\b(?:password|passwd|passphrase|secret|token|api[_-]?key)\b[\"']?\s*[=:]\s*)"
-        r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s,;]+)"
+        rf"(?i)(?P<keep>{NAMED})"
+        r"(?:\\+\"[^\"\\\n]*|\"[^\"\n]*\"|'[^'\n]*'|[^\s,;]+)"
     ),
+    re.compile(r"(?i)(?P<keep>\b(?:Basic|Bearer) )[A-Za-z0-9+/=._~-]{8,}"),
     # What a program was called with.
-    re.compile(r"(?P<keep>(?:^|\s)(?:-P|--pw|--pass(?:word|wd|phrase)?)[ =])\S+", re.MULTILINE),
+    re.compile(
+        r"(?P<keep>(?:^|\s)(?:-P ?|(?:--pw|--pass(?:word|wd|phrase)?|sshpass -p)[ =]|-u [^\s:]+:))"
+        r"(?:\"[^\"\n]*\"|'[^'\n]*'|\S+)",
+        re.MULTILINE,
+    ),
 )
 
 
@@ -81,8 +99,9 @@ class Mask:
         return value if isinstance(value, bool | int | float | None) else self.text(str(value))
 
 
-def mask_of(config: Config | None) -> Mask:
-    """Who knows all secrets that this configuration leads to, and systemd's credentials."""
+def mask_of(config: Config | None, folder: Path | None = None) -> Mask:
+    """Who knows all secrets that this configuration leads to, systemd's credentials, and what lies
+    in `folder` for its owner alone: credentials of a service that does not run come from there."""
     secrets: list[str] = []
     names: list[str] = []
     unread: list[str] = []
@@ -101,6 +120,7 @@ def mask_of(config: Config | None) -> Mask:
             unread.append(f"{file}: {error.strerror or error}")
             continue
         secrets += _of_file(content.decode("utf-8", "replace"))
+    secrets += _kept_in(folder) if folder else []
     return Mask(secrets, names, unread)
 
 
@@ -108,6 +128,19 @@ def _files(folder: Path) -> list[Path]:
     with suppress(OSError):
         return sorted(file for file in folder.iterdir() if file.is_file())
     return []
+
+
+def _kept_in(folder: Path) -> Iterator[str]:
+    """Passwords (one line) and private keys of a folder, if only their owner can read them; a
+    configuration may be closed to others, too, and is no secret as a whole."""
+    for file in _files(folder)[:MAX_FILES]:
+        with suppress(OSError, UnicodeDecodeError):
+            if file.stat().st_mode & 0o077 or file.stat().st_size > MAX_SECRET_BYTES:
+                continue
+            content = file.read_text(encoding="utf-8").strip()
+            password = len(content.splitlines()) == 1 and len(content) >= MIN_PASSWORD_CHARACTERS
+            if password or "PRIVATE KEY-----" in content:
+                yield from _of_file(content)
 
 
 def _of_file(content: str) -> Iterator[str]:
@@ -121,7 +154,7 @@ def _of_file(content: str) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """As it is, in JSON, in a URL, and as base64."""
+    """As it is, in JSON, in a URL, as base64 and in hex."""
     if not secret:
         return
     raw = secret.encode()
@@ -133,7 +166,22 @@ def _forms(secret: str) -> Iterator[str]:
     yield quote_plus(secret)
     if len(raw) >= MIN_FREE_CHARACTERS:
         yield base64.b64encode(raw).decode()
-        yield raw.hex()
+        yield from _within_base64(raw)
+        for separator in ("", ":", " "):
+            digits = raw.hex(separator) if separator else raw.hex()
+            yield digits
+            yield digits.upper()
+
+
+def _within_base64(raw: bytes) -> Iterator[str]:
+    """What is in the base64 of a longer text (user:password, JSON), wherever it stands in there:
+    its letters without those that have bits of its neighbours."""
+    for before in range(3):
+        first, last = -(-8 * before // 6), 8 * (before + len(raw)) // 6
+        letters = base64.b64encode(bytes(before) + raw + b"\0\0")[first:last].decode()
+        if len(letters) >= MIN_BASE64_CHARACTERS:
+            yield letters
+            yield letters.replace("+", "-").replace("/", "_")
 
 
 def _pattern(form: str) -> str:

@@ -57,7 +57,7 @@ def support_file(
     """Writes it; the name's end says in which form. Raises `OSError`, and `FileExistsError` if
     there is such a file."""
     config = loaded.config if loaded else None
-    mask = mask_of(config)
+    mask = mask_of(config, loaded.origins.file.resolve().parent if loaded else None)
     content = _content(config, findings, facts, mask)
     if path.suffix == ".json":
         packed = _masked(content, mask).encode()

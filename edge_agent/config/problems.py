@@ -44,7 +44,9 @@ class ConfigError(ValueError):
     def _line(self, problem: Problem) -> str:
         where = f"{self.file}:{problem.line}" if problem.line else problem.variable
         key = ".".join(problem.path)
-        return f"{where}: {key}: {problem.text}" if key else f"{where}: {problem.text}"
+        line = f"{where}: {key}: {problem.text}" if key else f"{where}: {problem.text}"
+        # A quoted key may be anything, also what moves a cursor or looks like a line of ours.
+        return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def shown(value: Any) -> str:

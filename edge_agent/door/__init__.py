@@ -7,7 +7,8 @@ open. Out: one JSON line, and after `follow` a board's wire as it comes. Never: 
 
     {"do": "status"}               -> {"ok": true, "status": {...}}
     {"do": "reload"}               -> {"ok": true, "told": "reloaded: ..."}
-    {"do": "take_up", "board": B}  -> {"ok": true, ...}: calibrations and bundles were changed
+    {"do": "take_up", "board": B}  -> {"ok": true, ...}: its calibrations were changed
+    {"do": "take_up", "asset": A}  -> {"ok": true, "taken_up": ...}: its bundle was changed
     {"do": "follow", "board": B}   -> {"ok": true}, then a recording that does not end
     anything else                  -> {"ok": false, "error": "a sentence"}
 """

@@ -15,6 +15,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ MAX_REQUEST_BYTES = 4096
 MAX_UNSENT_BYTES = 1 << 20
 MAX_WAIT_SECONDS = 5.0
 READ_ONLY_OWNER = 0o177
+TAKEN = "another agent runs on this state folder: stop it first"
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Reply = dict[str, Any] | Future[dict[str, Any]]
+Answer = Callable[[dict[str, Any]], Reply]
 
 
 class Visitor:
@@ -43,6 +46,7 @@ class Visitor:
         self.request = b""
         self.unsent = bytearray()
         self.tail: Tail | None = None
+        self.awaited: Future[dict[str, Any]] | None = None
         self._within_frame = True
 
     def begin(self, head: bytes) -> None:
@@ -60,7 +64,8 @@ class Visitor:
 
 class Keeper:
     """Keeps the door; all methods belong to the service's thread. `answer` is given each request
-    but `follow`; what it raises as `ValueError` or `OSError` is the visitor's answer.
+    but `follow`; what it raises as `ValueError` or `OSError` is the visitor's answer, and for a
+    `Future` the visitor waits.
 
     Raises `OSError` if another service runs on this folder; whatever else is in the way is in
     `problem`, and nobody can come in.
@@ -78,7 +83,10 @@ class Keeper:
     def tick(self, now_s: float) -> None:
         """Ten times a second or so: sends what boards have said, and sees off who says nothing."""
         for visitor in list(self._visitors.values()):
-            silent = visitor.tail is None and now_s - visitor.since_s > MAX_WAIT_SECONDS
+            if visitor.awaited is not None and visitor.awaited.done():
+                self._reply(visitor, visitor.awaited.result)
+            waits = visitor.tail is not None or visitor.awaited is not None
+            silent = not waits and now_s - visitor.since_s > MAX_WAIT_SECONDS
             if silent or len(visitor.unsent) > MAX_UNSENT_BYTES:
                 self._see_off(visitor)
             elif visitor.unsent:
@@ -100,8 +108,7 @@ class Keeper:
         try:
             with address(folder) as name:
                 if _answers(name):
-                    told = "another agent runs on this state folder: stop it first"
-                    raise FileExistsError(None, told, str(folder))
+                    raise FileExistsError(None, TAKEN, str(folder))
                 self._path.unlink(missing_ok=True)
                 mask = os.umask(READ_ONLY_OWNER)
                 try:
@@ -142,7 +149,7 @@ class Keeper:
             if not heard:
                 self._see_off(visitor)
                 return
-            if visitor.tail is None and not visitor.unsent:
+            if visitor.tail is None and visitor.awaited is None and not visitor.unsent:
                 self._hear(visitor, heard)
         self._send(visitor)
 
@@ -150,13 +157,22 @@ class Keeper:
         visitor.request += heard
         line, newline, _ = visitor.request.partition(b"\n")
         if newline or len(visitor.request) > MAX_REQUEST_BYTES:
-            try:
-                answer = {"ok": True, **self._do(visitor, _request(line))}
-            except (ValueError, OSError) as error:
-                answer = {"ok": False, "error": str(error)}
-            visitor.unsent[:0] = json.dumps(answer).encode() + b"\n"
+            self._reply(visitor, lambda: self._do(visitor, _request(line)))
 
-    def _do(self, visitor: Visitor, request: dict[str, Any]) -> dict[str, Any]:
+    def _reply(self, visitor: Visitor, do: Callable[[], Reply]) -> None:
+        """What came of it, or a visitor that waits for that."""
+        visitor.awaited, visitor.since_s = None, time.monotonic()
+        try:
+            reply = do()
+            if isinstance(reply, Future):
+                visitor.awaited = reply
+                return
+            answer = {"ok": True, **reply}
+        except (ValueError, OSError) as error:
+            answer = {"ok": False, "error": str(error)}
+        visitor.unsent[:0] = json.dumps(answer).encode() + b"\n"
+
+    def _do(self, visitor: Visitor, request: dict[str, Any]) -> Reply:
         if request.get("do") != "follow":
             return self._answer(request)
         board = request.get("board")
@@ -197,6 +213,13 @@ class Keeper:
             visitor.tail.listeners.remove(visitor)
         self._ports.unwatch(visitor.connection.fileno())
         visitor.connection.close()
+
+
+def check_alone(folder: Path) -> None:
+    """Raises `OSError` if another service runs on this folder, before anything in it is touched."""
+    with suppress(FileNotFoundError), address(folder) as name:
+        if _answers(name):
+            raise OSError(f"{folder}: {TAKEN}")
 
 
 def _answers(name: str) -> bool:

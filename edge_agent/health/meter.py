@@ -7,6 +7,7 @@ one interval, fails for what is not there.
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Iterable, Mapping
@@ -67,6 +68,10 @@ class HealthMeter:
         """A window has been judged, just now."""
         self._lateness.take(time.monotonic() - fact.score.t)
         self._last[fact.asset] = fact
+
+    def forget(self, asset: str) -> None:
+        """What judges it now has judged nothing yet."""
+        self._last.pop(asset, None)
 
     @property
     def last(self) -> Mapping[str, Judgement]:
@@ -175,7 +180,8 @@ class HealthMeter:
         }
 
     def _stores(self) -> dict[str, Any]:
-        outbox, hours_left = self._outbox, self._outbox.hours_left()
+        outbox, free_bytes = self._outbox, machine.free_bytes(self._state_dir)
+        hours_left = outbox.hours_left(math.inf if free_bytes is None else free_bytes)
         recorders = [session.recorder for session in self._sessions if session.recorder]
         return {
             "queue_depth": outbox.depth(),
@@ -188,7 +194,7 @@ class HealthMeter:
             "outbox_ok": int(self.state_ok and outbox.problem is None),
             "evidence_ok": int(self._evidence.problem is None),
             "recorder_ok": int(all(recorder.problem is None for recorder in recorders)),
-            "disk_free_bytes": machine.free_bytes(self._state_dir),
+            "disk_free_bytes": free_bytes,
         }
 
     def _wall_clock(self) -> dict[str, Any]:

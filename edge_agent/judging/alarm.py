@@ -38,7 +38,7 @@ class Change(NamedTuple):
 class AlarmState(BaseModel):
     """What of an alarm outlives the process. Counts towards a begin don't: there was a gap."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
 
     active: bool = False
     number: int = 0
@@ -88,6 +88,10 @@ class Alarm:
             return None
         self._over()
         return self._change("end", t, 0.0)
+
+    def lasting(self, t: float) -> Change | None:
+        """The episode as it is by now, if there is one."""
+        return self._change("update", t, self.peak_ratio) if self.active else None
 
     def state(self) -> AlarmState:
         """What a later process needs to go on."""

@@ -109,7 +109,7 @@ class PipelineState(BaseModel):
     """What of a pipeline outlives the process."""
 
     # A sensor may have sent infinity, and the reason for an alarm says so.
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(extra="ignore", ser_json_inf_nan="constants")
 
     alarm: AlarmState = AlarmState()
     why: Why = NO_REASON
@@ -198,6 +198,15 @@ class Pipeline:
         self.recent.clear()
         self.alarm.gap()
 
+    def follow(self, before: Pipeline) -> None:
+        """Goes on where the pipeline of another bundle was: its counters, its calibration, its
+        episode. No window has samples from before: the next sample's gap says why."""
+        self.restore(before.state())
+        self.counters, self.teachable = before.counters, before.teachable
+        self.calibration = before.calibration
+        if self.counters.samples:
+            self._anew = f"bundle {self.manifest.name} serial {self.manifest.serial} from now on"
+
     def rules(self, site: Site) -> Rules:
         """What a site wants, made ready for this stream. Raises `ValueError` if it can't be."""
         sensor, front_end = self.manifest.sensor, self.front_end
@@ -232,6 +241,11 @@ class Pipeline:
         self._why = state.why
         if state.threshold:
             self.threshold.restore(state.threshold)
+
+    def lasting(self, t: float) -> AlarmEvent | None:
+        """The episode that an earlier process began, if it is not over."""
+        change, threshold = self.alarm.lasting(t), self.threshold.value
+        return self._event(change, change.ratio * threshold, threshold) if change else None
 
     def features(self, samples: Samples) -> Iterator[tuple[Window, Features]]:
         """Windows and their features without any verdict: what training sees. The same gap rule."""

@@ -149,7 +149,7 @@ class ThresholdState(BaseModel):
     """What of a threshold outlives the process. `bundle_value` is that of the bundle that it
     belongs to: with another bundle it means nothing."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
 
     bundle_value: Positive
     commissioned: Positive

@@ -68,6 +68,7 @@ def checks() -> dict[str, Callable[[Machine], str]]:
         "an alarm reaches a subscriber": alarm_arrives,
         "an alarm waits through kill -9": alarm_waits,
         "status line": status_line,
+        "numbers for Prometheus": collected,
         "password is read and seen nowhere": password_unseen,
         "wrong password is named": wrong_password,
         "reload": reload_good,
@@ -157,6 +158,19 @@ def status_line(machine: Machine) -> str:
     text = until(line, "the status line tells of board and broker", READY_SECONDS)
     assert text in machine.run("systemctl", "status", "--no-pager", AGENT)
     return text
+
+
+def collected(machine: Machine) -> str:
+    """What the service writes for Prometheus, another user collects."""
+    file = "/run/edge-agent/otolith.prom"
+
+    def numbers() -> str | None:
+        return machine.run(
+            "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat", file, code=None
+        )  # fmt: skip
+
+    text = until(numbers, "numbers that nobody may read", READY_SECONDS)
+    return f"{len(text.splitlines())} lines, readable by nobody"
 
 
 def password_unseen(machine: Machine) -> str:

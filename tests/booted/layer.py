@@ -82,7 +82,9 @@ def config(name: str = "edge-agent", port: str = "/run/board", more: str = "") -
     """One board, one asset, the bundle that comes with the product."""
     return (
         f'[gateway]\nid = "{name}"\n[mqtt]\nusername = "gateway"\n'
-        f'[storage]\nstate_dir = "/var/lib/{name}"\n[boards.press]\nport = "{port}"\n'
+        f'[storage]\nstate_dir = "/var/lib/{name}"\n'
+        f'[health]\ninterval_seconds = 5\nprometheus_file = "/run/{name}/otolith.prom"\n'
+        f'[boards.press]\nport = "{port}"\n'
         '[assets.motor]\nboard = "press"\nstream = "accel"\n'
         f'bundle = "/etc/otolith/motor.otolith"\n'
         # Each alarm is told: it is what these checks wait for.
@@ -111,7 +113,9 @@ def _site(place: Path, name: str, start: str, port: str) -> None:
     drop_in = CREDENTIAL + f"ExecStartPre=+/{FREE_PORT} {port}\n"
     if f"{name}.service" != AGENT:
         own = start.replace(CONFIG, config_of(name))
-        drop_in += f"StateDirectory=\nStateDirectory={name}\nExecStart=\nExecStart={own}\n"
+        drop_in += f"StateDirectory=\nStateDirectory={name}\n"
+        drop_in += f"RuntimeDirectory=\nRuntimeDirectory={name}\n"
+        drop_in += f"ExecStart=\nExecStart={own}\n"
     write(place, f"{UNITS}/{name}.service.d/site.conf", drop_in)
     write(place, config_of(name)[1:], config(name, port))
     write(place, PASSWORD_FILE[1:], PASSWORD + "\n", 0o600)

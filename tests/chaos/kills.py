@@ -140,8 +140,7 @@ def _judged(
     kills: int, victims: Victims, events: list[Event], plant: list[SimulatedBoard], began_s: float
 ) -> Row:
     verdict, expected = victims.ledger.judge(events), victims.ledger.expected
-    hushed = untold(plant, victims.up, events)
-    behind = untold(plant, victims.up, verdict.unique)  # for whoever throws copies away
+    hushed = untold(plant, victims.up, verdict.unique)  # as whoever throws copies away hears it
     return Row(
         "kill -9 of agent and broker", kills, len({key(event) for event in events} | {*expected}),
         len(verdict.lost), verdict.doubled,
@@ -150,7 +149,7 @@ def _judged(
             "kills of the agent": victims.killed["agent"],
             "kills of the broker": victims.killed["broker"],
             "stored when killed": len(expected), "faults": len(faults(plant)),
-            "told anew": verdict.told_anew, "behind an old name": len(behind) - len(hushed),
+            "told anew": verdict.told_anew,
         },
         NOTE, time.monotonic() - began_s,
     )  # fmt: skip

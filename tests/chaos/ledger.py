@@ -5,16 +5,22 @@ came twice, what makes no sense. Never: forgives an event that says something el
 that was already told, without counting it.
 
 An episode that was told but not yet written when the power went begins again under its old name
-(`Run` in messages.py): the same `event_id` and `seq`, another moment. Those are `told_anew`.
+(`Run` in messages.py), with a `seq` that is higher by nearly `UNRECORDED` or more: a leap is no
+hole. The same `event_id` and `seq` with another content are `told_anew`, and broken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, NamedTuple
+
+from edge_agent.alarms.annunciator import UNRECORDED
 
 Event = dict[str, Any]
 Key = tuple[str, int]
+# An episode tells fewer messages than this between two writings.
+FEW = 100
 
 
 class Verdict(NamedTuple):
@@ -50,7 +56,8 @@ class Ledger:
             else:
                 told_anew += 1
         lost = sorted(self.expected.keys() - first.keys())
-        return Verdict(lost, doubled, told_anew, tuple(_senseless(first)), [*first.values()])
+        anew = (f"{told_anew} names stand for two contents",) if told_anew else ()
+        return Verdict(lost, doubled, told_anew, (*_senseless(first), *anew), [*first.values()])
 
 
 def key(event: Event) -> Key:
@@ -63,16 +70,22 @@ def _content(event: Event) -> Event:
 
 
 def _senseless(first: dict[Key, Event]) -> Iterable[str]:
-    """Episodes with holes, without a begin, or without an end; the last of an asset may go on."""
+    """Episodes with holes, without a begin, or without an end; the last of an asset may go on. What
+    was told before a leap may be told again behind it."""
     episodes: dict[str, dict[int, str]] = {}
     last: dict[str, str] = {}
     for (name, seq), event in first.items():
         episodes.setdefault(name, {})[seq] = event["kind"]
         last[event["asset"]] = name
     for name, kinds in episodes.items():
-        if sorted(kinds) != list(range(1, len(kinds) + 1)):
-            yield f"{name}: seq {sorted(kinds)}"
-        elif kinds[1] != "begin" or "begin" in list(kinds.values())[1:]:
+        numbers = sorted(kinds)
+        steps = {before: after - before for before, after in pairwise(numbers)}
+        hole = any(1 < step < UNRECORDED - FEW for step in steps.values())
+        if hole or numbers[0] % UNRECORDED != 1:
+            yield f"{name}: seq {numbers}"
+        elif kinds[numbers[0]] != "begin" or any(
+            step == 1 and kinds[before + 1] == "begin" for before, step in steps.items()
+        ):
             yield f"{name}: {kinds}"
-        elif kinds[len(kinds)] != "end" and name not in last.values():
+        elif kinds[numbers[-1]] != "end" and name not in last.values():
             yield f"{name}: no end"

@@ -27,6 +27,7 @@ CALLS = (
 )
 UNHEARD = {"open", "creat", "truncate", "writev", "pwritev", "fallocate", "copy_file_range",
            "sendfile"}  # fmt: skip
+NAMING = ("open", "rename", "unlink", "creat", "truncate")
 LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+)")
 UNFINISHED = re.compile(r"(\d+) +(.*) <unfinished \.\.\.>$")
 RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)$")
@@ -165,30 +166,33 @@ def record(folder: Path, trace: Path, module: str, *arguments: object) -> list[S
 
 def _steps(trace: Path, folder: str) -> Iterator[Step]:
     places: dict[int, int] = {}  # fd -> where the next write goes
+    opened: dict[str, str] = {}  # fd -> what it leads to
     with trace.open() as lines:
         for call, arguments, result in _calls(lines):
             if result >= 0:
-                yield from _step(call, arguments, result, folder, places)
+                named = arguments if call.startswith(NAMING) else []
+                names = [_name(a, opened) for a in named if a.startswith('"')]
+                if call == "openat":
+                    opened[str(result)] = names[0]
+                yield from _step(call, arguments, names, result, folder, places)
 
 
 def _step(
-    call: str, arguments: list[str], result: int, folder: str, places: dict[int, int]
-) -> Iterator[Step]:
-    names = [_text(a).decode() for a in arguments if a.startswith('"')] if "name" in call else []
+    call: str, arguments: list[str], names: list[str], result: int, folder: str,
+    places: dict[int, int],
+) -> Iterator[Step]:  # fmt: skip
     fd = int(arguments[0]) if arguments[0].isdigit() else -1
+    ours = bool(names) and names[0].startswith(folder) and not names[0].endswith("-shm")
     if call == "openat":
-        name = _text(arguments[1]).decode()
-        if name.startswith(folder) and not name.endswith("-shm"):
+        if ours:
             places[result] = 0
-            yield Step("open", name, arguments[2], fd=result)
+            yield Step("open", names[0], arguments[2], fd=result)
     elif call == "close":
         places.pop(fd, None)
-    elif call.startswith("rename") and names[0].startswith(folder):
+    elif call.startswith("rename") and ours:
         yield Step("rename", names[0], names[1])
-    elif call.startswith("unlink"):
-        name = next(_text(a).decode() for a in arguments if a.startswith('"'))
-        if name.startswith(folder) and not name.endswith("-shm"):
-            yield Step("unlink", name)
+    elif call.startswith("unlink") and ours:
+        yield Step("unlink", names[0])
     elif call == "write" and fd == STDOUT:
         yield Step("said", data=_text(arguments[1]))
     elif fd in places:
@@ -225,6 +229,13 @@ def _calls(lines: Iterator[str]) -> Iterator[tuple[str, list[str], int]]:
             line = f"{found[1]} {begun.pop(found[1])}{found[2]}"
         if found := LINE.match(line):
             yield found[2], found[3].split(", "), int(found[4])
+
+
+def _name(argument: str, opened: dict[str, str]) -> str:
+    """The path of an argument; one that begins at a folder that is open, as it is in full."""
+    name = _text(argument).decode(errors="replace")
+    found = re.match(r"/proc/self/fd/(\d+)", name)
+    return opened.get(found[1], name) + name[found.end() :] if found else name
 
 
 def _text(argument: str) -> bytes:

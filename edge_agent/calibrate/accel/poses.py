@@ -1,8 +1,8 @@
 """Poses: the attitudes that a board lay still in, each once.
 
 In: seconds as they come. Out: a `Pose` whenever it lies in a new attitude. Never: takes one within
-25 degrees of an earlier one (it tells nothing new), takes a second with the end of a movement in it
-if a quieter one follows at once.
+25 degrees of an earlier one (it tells nothing new), takes a second with a movement in it if there
+is a quieter one.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from edge_agent.calibrate.accel.seconds import Second
+from edge_agent.calibrate.accel.seconds import BLOCKS, Second
 from edge_agent.calibrate.heading import unit
 from edge_agent.calibrate.sphere import Floats
 
 WANTED, MOST_POSES = 12, 24
 APART_DEG = 25.0
-# The quietest second of the first one and a half is taken.
-SETTLING = 5
+# Three seconds of lying still are averaged, or what there was before it was moved again: they say
+# twice as well as one where the board points. In tenths, after the first whole second.
+SETTLING = 20
+# Who has not quite let go yet is heard: a second that is so much noisier than the quietest.
+NOISIER = 1.5
 # Where it rests it may be as noisy as this, and turned so little.
 MOVED_G, MOVED_DEG = 0.03, 5.0
 # Less than this is no gravity, whatever it is.
@@ -35,8 +38,9 @@ State: TypeAlias = Literal["moving", "settling", "taken", "again"]
 
 
 class Pose(NamedTuple):
-    """One attitude: its number from 1, the second that was taken, and `up`, the unit vector along
-    what it reads, which is up for a sensor that reads +1 g on the axis that points up."""
+    """One attitude: its number from 1, what it read in a second (with the mean of all the seconds
+    that it lay still), and `up`, the unit vector along that, which is up for a sensor that reads
+    +1 g on the axis that points up."""
 
     number: int
     second: Second
@@ -59,8 +63,8 @@ class Poses:
         self.near: Pose | None = None  # the earlier pose, if `state` is "again"
         self.again = 0
         self._rests: Floats = np.zeros(3)
-        self._best: Second | None = None
-        self._waited = self._numbered = 0
+        self._still: list[Second] = []  # one each tenth of a second
+        self._numbered = 0
 
     def take(self, second: Second) -> Pose | None:
         """The pose, if this second completes a new one."""
@@ -74,29 +78,26 @@ class Poses:
                 self.state = "moving"
             return found
         self.state = "settling"
-        if self._best is None or self.spread_g < self._best.spread.max():
-            self._best = second
-        self._waited += 1
-        return self._settled() if self._waited > SETTLING else None
+        self._still.append(second)
+        return self._settled() if len(self._still) > SETTLING else None
 
     def restart(self) -> Pose | None:
         """Rows are missing: the board may have been moved meanwhile."""
         found = self._settled() if self.state == "settling" else None
-        self.state, self._best, self._waited = "moving", None, 0
+        self.state, self._still = "moving", []
         return found
 
     def drop(self, number: int) -> None:
         """Forgets a pose that was not as still as it seemed; its attitude may be taken again."""
         self.kept = [pose for pose in self.kept if pose.number != number]
-        self.state, self._best, self._waited = "moving", None, 0
+        self.state, self._still = "moving", []
 
     def restore(self, poses: list[Pose]) -> None:
         """Goes on with these."""
         self.kept, self._numbered = [*poses], len(poses)
 
     def _settled(self) -> Pose | None:
-        second, self._best, self._waited = self._best, None, 0
-        assert second is not None
+        second, self._still = _together(self._still), []
         up = unit(second.mean)
         self._rests = up
         self.near = next((pose for pose in self.kept if degrees_between(pose.up, up) < APART_DEG),
@@ -115,6 +116,17 @@ class Poses:
         movement, and in a recording the movements may have been cut out."""
         turned = degrees_between(self._rests, unit(second.mean)) >= MOVED_DEG
         return turned or self.spread_g > MOVED_G
+
+
+def _together(tenths: list[Second]) -> Second:
+    """The quietest second, with the mean of it and of others that were nearly as quiet, none of
+    which shares a row with another."""
+    best = min(range(len(tenths)), key=lambda number: float(tenths[number].spread.max()))
+    quiet = NOISIER * float(tenths[best].spread.max())
+    apart = [second for second in tenths[best % BLOCKS :: BLOCKS] if second.spread.max() <= quiet]
+    noise = np.sqrt(np.sum([second.noise**2 for second in apart], axis=0)) / len(apart)
+    mean = np.mean([second.mean for second in apart], axis=0)
+    return tenths[best]._replace(mean=mean, noise=noise)
 
 
 def degrees_between(one: Floats, other: Floats) -> float:

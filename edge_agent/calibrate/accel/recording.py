@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from edge_agent.calibrate.accel.seconds import LEAST_RATE_HZ
 from edge_agent.calibrate.accel.units import in_g
 from edge_agent.calibrate.reading.arrays import is_arrays, read_arrays
-from edge_agent.calibrate.reading.readings import LIMIT_BYTES, MOST, Columns, ReadingsError
-from edge_agent.calibrate.reading.text_columns import UNIT, read_text
+from edge_agent.calibrate.reading.files import content_of
+from edge_agent.calibrate.reading.headers import UNIT
+from edge_agent.calibrate.reading.readings import MOST, Columns, ReadingsError, second_of
+from edge_agent.calibrate.reading.text_columns import read_text
 from edge_agent.calibrate.reading.wire import CHUNK_BYTES, is_wire
 from edge_agent.calibrate.sphere import Floats
 from edge_agent.calibrate.streams import NoStream, accelerometer, axes
@@ -27,8 +29,7 @@ from firmware_bridge.schema import Schema, StreamSchema
 
 GAP_PERIODS, PAUSE_SECONDS = 5.0, 0.5
 BATCH_SECONDS = 0.1
-# The usual periods of a time column in seconds, milliseconds and microseconds do not meet.
-SECONDS_BELOW, MILLISECONDS_BELOW = 0.5, 50.0
+SECONDS = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
 MOST_RATE_HZ = 1e6
 HEADER_BYTES = 2048
 
@@ -54,12 +55,7 @@ def read_recording(
 ) -> Recorded:
     """Everything in a file; rate and unit are for text and arrays that do not tell. Raises
     `ReadingsError`, `OSError`."""
-    size = path.stat().st_size
-    if size > LIMIT_BYTES:
-        raise ReadingsError(
-            f"{path.name}: {size >> 20} MiB; up to {LIMIT_BYTES >> 20} MiB are read"
-        )
-    content = path.read_bytes()
+    content = content_of(path)
     try:
         if not content:
             raise ReadingsError("the file is empty")
@@ -116,13 +112,13 @@ def _of_wire(name: str, content: bytes, wanted: str | None) -> Recorded:
 
 
 def _of_columns(name: str, columns: Columns, rate_hz: float | None, unit: str | None) -> Recorded:
-    rows = columns.field if columns.acceleration is None else columns.acceleration
+    rows, times = _felt(columns)
     notes = list(columns.notes)
     told = unit or columns.unit
     if told is None or in_g(told) is None:
         told, seen = "g", f" ({told} is no acceleration)" if told else ""
         notes.append(f"nothing says the unit{seen}: it is taken for g, --unit says otherwise")
-    seconds, note = _seconds(columns.seconds, len(rows), rate_hz)
+    seconds, note = _seconds(times, len(rows), rate_hz, columns.second)
     notes += [note] if note else []
     period = _period(seconds)
     if not 1.0 / MOST_RATE_HZ <= period <= 1.0 / LEAST_RATE_HZ:
@@ -139,6 +135,16 @@ def _of_columns(name: str, columns: Columns, rate_hz: float | None, unit: str | 
                     False)  # fmt: skip
 
 
+def _felt(columns: Columns) -> tuple[Floats, Floats | None]:
+    """Rows of the accelerometer and their times: those that a logger wrote for the other sensor
+    alone are not its."""
+    if columns.acceleration is None:
+        return columns.field, columns.seconds
+    other = np.isnan(columns.acceleration).all(axis=1) & np.isfinite(columns.field).all(axis=1)
+    times = None if columns.seconds is None else columns.seconds[~other]
+    return columns.acceleration[~other], times
+
+
 def _unit_in(content: bytes) -> str | None:
     """The unit of an acceleration that the first lines name in brackets, if they name one."""
     head = content[:HEADER_BYTES].decode("utf-8-sig", errors="replace")
@@ -146,19 +152,20 @@ def _unit_in(content: bytes) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _seconds(times: Floats | None, count: int, rate_hz: float | None) -> tuple[Floats, str | None]:
+def _seconds(
+    times: Floats | None, count: int, rate_hz: float | None, told: float | None
+) -> tuple[Floats, str | None]:
     """A time for each row, in seconds."""
     if rate_hz is not None:
         return np.arange(count) / rate_hz, None
     if times is None or not np.isfinite(times).all() or len(times) < 2:
         raise ReadingsError("nothing says how fast it was sampled: tell it with --rate HZ")
-    period = float(np.median(np.diff(times)))
-    if period <= 0.0:
+    second = told or second_of(times)
+    if second is None:
         raise ReadingsError("its times do not rise: tell the rate with --rate HZ")
-    if period < SECONDS_BELOW:
-        return times, None
-    factor, word = (1e-3, "milli") if period < MILLISECONDS_BELOW else (1e-6, "micro")
-    return times * factor, f"its times are taken for {word}seconds, --rate says otherwise"
+    if told is not None or second == 1.0:
+        return times / second, None
+    return times / second, f"its times are taken for {SECONDS[second]}, --rate says otherwise"
 
 
 def _pauses(seconds: Floats) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ fit's residual. That is the same for a board that was tumbled and for one that w
 
 from __future__ import annotations
 
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,9 @@ MOVES = {
 RUNS = 100
 # By chance alone the two estimates differ by a tenth or so.
 STRUCTURE = 1.25
+# Three numbers for any of 35 spans of the time gain as much by chance once in two thousand times.
+SPANS_OF, LEAST_CHANGE = 8, 25.0
+SLIGHT = 1e-9  # keeps a matrix of rank one from being below zero by rounding
 
 
 def heading_error(
@@ -79,6 +83,47 @@ def with_structure(ellipsoid: Ellipsoid, readings: Floats, dip_deg: float) -> El
     by_runs = heading_error(ellipsoid, seen, dip_deg).sigma_deg
     ratio = by_runs / heading_error(ellipsoid, ellipsoid.covariance, dip_deg).sigma_deg
     return ellipsoid if ratio < STRUCTURE else ellipsoid._replace(structure=ratio)
+
+
+def with_change(ellipsoid: Ellipsoid, readings: Floats, dip_deg: float) -> Ellipsoid:
+    """The same with `moved`: what a field that was another one for a part of the time did to it.
+
+    A motor that is switched on, or a magnet that passes, bends the fit instead of standing out of
+    it. So each span of eighths of the time is given an offset of its own; where that explains
+    more than chance would, the worst of what these do to headings is an error of the fit.
+    """
+    taken = np.flatnonzero(ellipsoid.inliers)
+    scaled = (readings[taken] - ellipsoid.offset) / ellipsoid.radius
+    at_offset = np.concatenate((ellipsoid.parameters[:6], np.zeros(3)))
+    slopes, residuals = jacobian(at_offset, scaled, ellipsoid.noise)
+    cuts = np.searchsorted(taken, np.linspace(0, len(readings), SPANS_OF + 1))
+    squares, pulls = np.zeros((SPANS_OF + 1, 9, 9)), np.zeros((SPANS_OF + 1, 9))
+    for i, (first, last) in enumerate(pairwise(cuts)):
+        squares[i + 1] = squares[i] + slopes[first:last].T @ slopes[first:last]
+        pulls[i + 1] = pulls[i] + slopes[first:last].T @ residuals[first:last]
+    worst, worst_deg = ellipsoid.moved, 0.0
+    for i, j in combinations(range(SPANS_OF + 1), 2):
+        change = _change(ellipsoid, squares[j] - squares[i], pulls[j] - pulls[i])
+        if change is None or j - i == SPANS_OF:
+            continue
+        moved = np.outer(change, change)
+        error = heading_error(ellipsoid, moved + SLIGHT * ellipsoid.covariance, dip_deg).sigma_deg
+        if error > worst_deg:
+            worst, worst_deg = moved, error
+    return ellipsoid._replace(moved=worst)
+
+
+def _change(ellipsoid: Ellipsoid, square: Floats, pull: Floats) -> Floats | None:
+    """How far the nine parameters are off if a span had an offset of its own; None if it hadn't."""
+    by_offset = square[:, 6:]
+    information = square[6:, 6:] - by_offset.T @ ellipsoid.covariance @ by_offset
+    information += np.eye(3)  # an offset as large as the field is none
+    offset = -np.linalg.solve(information, pull[6:])
+    gain = float(offset @ information @ offset)
+    beyond_chance = 1.0 - LEAST_CHANGE * ellipsoid.structure**2 / max(gain, LEAST_CHANGE)
+    if beyond_chance <= 0.0:
+        return None
+    return np.asarray(np.sqrt(beyond_chance) * ellipsoid.covariance @ by_offset @ offset)
 
 
 def best_move(ellipsoid: Ellipsoid, dip_deg: float, z_up: bool = False) -> Move:

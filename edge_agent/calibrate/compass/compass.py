@@ -13,7 +13,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.calibrate.compass.accuracy import USUAL_DIP_DEG, heading_error, with_structure
+from edge_agent.calibrate.compass.accuracy import (
+    USUAL_DIP_DEG,
+    HeadingError,
+    heading_error,
+    with_change,
+    with_structure,
+)
 from edge_agent.calibrate.compass.calibration import Calibration
 from edge_agent.calibrate.compass.grading import MOVE_MACHINE, graded, graded_fixed, swap_words
 from edge_agent.calibrate.compass.gravity import (
@@ -66,7 +72,8 @@ def calibrate(readings: Readings, site: Site = NOWHERE) -> Calibration:
     found = _with_gravity(ellipsoid, field, rows, site)
     seconds = None if readings.seconds is None else readings.seconds[kept]
     changed = swayed(field, ellipsoid, seconds)
-    if found.error is None or (found.error.sigma_deg > SHAPELESS_DEG and not changed):
+    unsteady = bool(changed) or bool(ellipsoid.moved.any())
+    if found.error is None or (found.error.sigma_deg > SHAPELESS_DEG and not unsteady):
         return _of_hard_iron(readings, field, site)
     found = _measured(replace(found, kept=len(field)), readings.field)
     why = swap_words(found) or implausible(ellipsoid, seconds, changed)
@@ -81,7 +88,8 @@ def _fit(field: Floats) -> Ellipsoid | None:
         return None
     if not np.isfinite(found.covariance).all() or np.linalg.eigvalsh(found.matrix)[0] <= 0.0:
         return None
-    return with_structure(found, field, USUAL_DIP_DEG)
+    found = with_structure(found, field, USUAL_DIP_DEG)
+    return with_change(found, field, USUAL_DIP_DEG)
 
 
 def _with_gravity(
@@ -127,13 +135,20 @@ def _in_frame(found: Calibration, ellipsoid: Ellipsoid, frame: Frame | None) -> 
     assert found.error is not None
     if frame.rotation_deg == 0.0:
         surer = error.sigma_deg < SURER * found.error.sigma_deg
+        # What the assumption of no rotation gains is not claimed, what it may cost is.
+        error = _without_rotation(found, ellipsoid, frame)
         if not surer or found.coverage < FUSED_COVERAGE:
-            return found
-        error = found.error  # what the assumption of no rotation gains is not claimed
+            return replace(found, error=error)
     return replace(
         found, method="ellipsoid and gravity", matrix=frame.matrix, bias=frame.offset, error=error,
         rotation_deg=frame.rotation_deg or None, dip_deg=frame.dip_deg,
     )  # fmt: skip
+
+
+def _without_rotation(found: Calibration, ellipsoid: Ellipsoid, frame: Frame) -> HeadingError:
+    covariance = np.zeros_like(frame.covariance)
+    covariance[:9, :9], covariance[9:, 9:] = ellipsoid.believed, frame.unseen
+    return heading_error(ellipsoid, covariance, frame.dip_deg, found.z_up)
 
 
 def _attitude(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MICROTESLA = {
-    "ut": 1.0, "µt": 1.0, "microtesla": 1.0, "nt": 1e-3, "mt": 1e3, "t": 1e6,
+    "ut": 1.0, "µt": 1.0, "μt": 1.0, "microtesla": 1.0, "nt": 1e-3, "mt": 1e3, "t": 1e6,
     "mg": 0.1, "mgauss": 0.1, "milligauss": 0.1, "gauss": 100.0, "ga": 100.0, "gs": 100.0,
 }  # fmt: skip
 

@@ -18,6 +18,9 @@ from edge_agent.calibrate.ellipsoid import Ellipsoid
 PASS_DEG, MARGINAL_DEG = 0.5, 2.0
 # Of a board that cannot be turned: with more, east may as well be north-east.
 FIXED_DEG = 20.0
+CHANGED = (
+    "the field changed meanwhile: keep tools away, leave motors on or off as they are, and repeat"
+)
 MOVE_MACHINE = "let the machine turn as far as it can, both ways"
 
 
@@ -74,6 +77,8 @@ def graded_fixed(
 
 
 def _move(found: Calibration, ellipsoid: Ellipsoid) -> str:
+    if ellipsoid.moved.any():
+        return CHANGED
     dip = USUAL_DIP_DEG if found.dip_deg is None else found.dip_deg
     best = best_move(ellipsoid, dip, found.z_up)
     return f"{best.words} and turn it once all round: the error should become {best.sigma_deg:.1f}°"

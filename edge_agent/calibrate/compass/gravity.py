@@ -21,8 +21,8 @@ from edge_agent.calibrate.sphere import MAD_TO_SIGMA, TRIM_SIGMAS, Floats
 
 STILL_SHARE = 0.05  # |acceleration| within 5 % of 1 g: still enough to tell which way is down
 ROTATION_SIGMA = np.radians(5.0)
-# Three angles win 14 by chance once in 350; a degree between the sensors wins about 80.
-LEAST_GAIN = 14.0
+# By how much two sensors on one board are turned against each other.
+USUAL_ROTATION = np.radians(1.5)
 LEAST_READINGS = 40
 # What an accelerometer gets wrong is motion and offsets, not noise: thousands of rows are no surer
 # than these, and must not pull at a fit of the field that is.
@@ -36,9 +36,8 @@ LEAST_ACCELEROMETER_NOISE = 0.002
 # Nine of the ellipsoid, three of the rotation, the sine of the dip, three of the accelerometer.
 EVERYTHING = np.arange(16)
 NO_ROTATION = np.r_[0:9, 12:16]
-# Every fifth reading is kept from the fit and must not contradict it. A spread of so few is itself
-# only known to a tenth.
-HOLD_OUT, HOLD_OUT_WORSE = 5, 1.1
+# Every fifth reading is kept from the fit and must not contradict it by more than chance does.
+HOLD_OUT, CONTRADICTION = 5, 3.0
 # Swapped axes scatter like nothing that a rotation of a few degrees does.
 SWAPPED_RATIO = 0.5
 # The sine of the dip scatters by 0.01 with good sensors, by 0.4 with one that says nothing.
@@ -48,13 +47,15 @@ NAMES = ("x", "y", "z")
 
 class Frame(NamedTuple):
     """What gravity adds: `matrix` with the rotation in it (or the ellipsoid's own), `covariance`
-    [12, 12] of the nine parameters and the rotation, `dip_deg` as measured."""
+    [12, 12] of the nine parameters and the rotation, `dip_deg` as measured; `unseen` [3, 3] is of
+    a rotation that was not taken and may be there."""
 
     matrix: Floats
     offset: Floats
     covariance: Floats
     rotation_deg: float
     dip_deg: float
+    unseen: Floats = np.zeros((3, 3))
 
 
 def still(accelerations: Floats) -> NDArray[np.bool_]:
@@ -144,18 +145,31 @@ def align(
     every = np.arange(len(readings)) % HOLD_OUT == 0
     try:
         tried = _Joint(ellipsoid, readings[~every], down[~every], sensor)
-        after = tried.scatter(tried.minimum(EVERYTHING), readings[every], down[every])
-        before = tried.scatter(tried.minimum(NO_ROTATION), readings[every], down[every])
+        turned, straight = tried.minimum(EVERYTHING), tried.minimum(NO_ROTATION)
+        kept = _Joint(ellipsoid, readings[every], down[every], sensor, tried.noise)
+        lost = kept.misfit(turned) - kept.misfit(straight)
         joint = _Joint(ellipsoid, readings, down, sensor)
-        found, straight = joint.minimum(EVERYTHING), joint.minimum(NO_ROTATION)
-        if (
-            joint.cost(straight) - joint.cost(found) >= LEAST_GAIN
-            and after < HOLD_OUT_WORSE * before
-        ):
-            return joint.frame(found, EVERYTHING)
-        return joint.frame(straight, NO_ROTATION)
+        turned, straight = joint.minimum(EVERYTHING), joint.minimum(NO_ROTATION)
+        gain = joint.cost(straight) - joint.cost(turned)
+        found = joint.frame(turned, EVERYTHING)
+        share = _share(found.covariance[9:, 9:], gain)
+        if share > 0.5 and lost < CONTRADICTION:
+            return found
+        # Each angle may be off by what is not known of it and by what was seen of it.
+        unseen = share * (1.0 + gain / 3.0) * found.covariance[9:, 9:]
+        if np.linalg.eigvalsh(found.covariance[9:, 9:])[-1] > USUAL_ROTATION**2:
+            unseen = np.zeros((3, 3))  # shaken so, it tells no more than no accelerometer does
+        return joint.frame(straight, NO_ROTATION)._replace(unseen=unseen)
     except np.linalg.LinAlgError:
         return None
+
+
+def _share(covariance: Floats, gain: float) -> float:
+    """How likely it is that there is a rotation, if of two boards one has any: what it gains,
+    against how many times finer the readings tell it than boards differ (Bayes)."""
+    finer = np.eye(3) + USUAL_ROTATION**2 * np.linalg.inv(covariance)
+    odds = (gain - float(np.linalg.slogdet(finer)[1])) / 2.0
+    return float(1.0 / (1.0 + np.exp(np.clip(-odds, -50.0, 50.0))))
 
 
 class _Joint:
@@ -163,8 +177,9 @@ class _Joint:
     offset, together, by Gauss-Newton."""
 
     def __init__(
-        self, ellipsoid: Ellipsoid, readings: Floats, down: Floats, sensor: Accelerometer
-    ) -> None:
+        self, ellipsoid: Ellipsoid, readings: Floats, down: Floats, sensor: Accelerometer,
+        noise: float | None = None,
+    ) -> None:  # fmt: skip
         self._ellipsoid, self._down = ellipsoid, down
         # The offset that is searched is over the radius and counts from the one that was found.
         self._shifted = (readings - ellipsoid.offset) / ellipsoid.radius
@@ -173,7 +188,7 @@ class _Joint:
         self._known[9:12, 9:12] = np.eye(3) / ROTATION_SIGMA**2
         self._known[13:, 13:] = sensor.information
         self._weight = min(1.0, ROWS_THAT_COUNT / len(readings))
-        self._noise = ellipsoid.noise
+        self.noise = ellipsoid.noise if noise is None else noise
 
     def minimum(self, use: NDArray[np.intp]) -> Floats:
         """The parameters [16] with these of them free; all of them first, that gives the noise."""
@@ -183,7 +198,7 @@ class _Joint:
             residuals, rows = self._residuals(free)
             if len(use) == len(EVERYTHING):
                 spread = MAD_TO_SIGMA * float(np.median(np.abs(residuals - np.median(residuals))))
-                self._noise = max(spread, self._ellipsoid.noise * self._flatness(free))
+                self.noise = max(spread, self._ellipsoid.noise * self._flatness(free))
             hessian, weight = self._hessian(residuals, rows)
             slope = self._known @ free + rows.T @ (residuals * weight)
             free[use] -= np.linalg.solve(hessian[np.ix_(use, use)], slope[use])
@@ -203,18 +218,17 @@ class _Joint:
         return Frame(matrix, offset, covariance, turned, dip)
 
     def cost(self, free: Floats) -> float:
-        """Chi-square; one wild row counts as four sigmas."""
-        scaled = np.minimum((self._residuals(free)[0] / self._noise) ** 2, TRIM_SIGMAS**2)
-        return float(self._weight * np.sum(scaled) + free @ self._known @ free)
+        """What `minimum` makes small."""
+        return self.misfit(free) + float(free @ self._known @ free)
 
-    def scatter(self, free: Floats, readings: Floats, down: Floats) -> float:
-        """How far the sine of the dip scatters in readings that were not fitted."""
-        frame = self.frame(free, EVERYTHING)
-        return _scatter((readings - frame.offset) @ frame.matrix.T, unit(down - free[13:]))
+    def misfit(self, free: Floats) -> float:
+        """Chi-square of the readings; a wild one counts as four sigmas."""
+        scaled = np.minimum((self._residuals(free)[0] / self.noise) ** 2, TRIM_SIGMAS**2)
+        return float(self._weight * np.sum(scaled))
 
     def _hessian(self, residuals: Floats, rows: Floats) -> tuple[Floats, Floats]:
-        near = np.abs(residuals) <= TRIM_SIGMAS * self._noise
-        weight = np.asarray(self._weight / self._noise**2 * near, np.float64)
+        near = np.abs(residuals) <= TRIM_SIGMAS * self.noise
+        weight = np.asarray(self._weight / self.noise**2 * near, np.float64)
         return self._known + (rows * weight[:, None]).T @ rows, weight
 
     def _residuals(self, free: Floats) -> tuple[Floats, Floats]:

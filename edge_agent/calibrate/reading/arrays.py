@@ -34,11 +34,13 @@ def read_arrays(content: bytes) -> Columns:
             NotImplementedError, SyntaxError, MemoryError) as error:  # fmt: skip
         raise ReadingsError(f"not a readable NPZ or NPY file ({error})") from None
     field, moments = _sensor(arrays, ("mag", "m", "magnetometer", "compass", "field"))
+    acceleration, acc_moments = _sensor(arrays, ("acc", "a", "accel", "accelerometer"))
+    if field is None and acceleration is not None:
+        return Columns(acceleration, None, acc_moments, gravity_only=True)
     if field is None:
         field, moments = _plain(arrays)
     if field is None:
         raise ReadingsError(f"arrays {', '.join(sorted(arrays)) or 'none'}; {EXPECTED}")
-    acceleration, acc_moments = _sensor(arrays, ("acc", "a", "accel", "accelerometer"))
     if acceleration is None:
         return Columns(field, None, moments)
     return _together(field, moments, acceleration, acc_moments)

@@ -16,7 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edge_agent.calibrate.reading.headers import (
+    ACCELERATION_WORDS,
+    FIELD_WORDS,
+    second_in,
+    time_place,
+    triple,
+    unit_in,
+)
 from edge_agent.calibrate.reading.readings import Columns, ReadingsError
+from edge_agent.calibrate.reading.wire import WIDE
 from edge_agent.calibrate.sphere import Floats
 
 LIMIT_ROWS = 2_000_000
@@ -25,22 +34,11 @@ COMMENTS = ("#", "%", "//", "!")
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:nan|inf)\b", re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"^[-+]?\d+,\d+(?:[eE][-+]?\d+)?$")
 LABEL = re.compile(r"^\s*[A-Za-z]\w*\s*:\s*(?=[-+.\d])")
-UNIT = re.compile(r"[\[(]\s*([^\])]+?)\s*[\])]")
-TIMES = (
-    "t",
-    "time",
-    "timestamp",
-    "seconds",
-    "s",
-    "ms",
-    "millis",
-    "us",
-    "micros",
-    "sec",
-    "datetime",
-)
-FIELD_WORDS, ACCELERATION_WORDS = ("mag", "b", "m", "h", "field", "compass"), ("acc", "a")
 UNREADABLE_SHARE = 0.05
+QUOTES = " \t\"'"
+HEADER_LINES = 2
+# Number and time, or two clocks.
+MOST_CLOCKS = 3
 
 
 class _Table(NamedTuple):
@@ -53,11 +51,11 @@ class _Table(NamedTuple):
 
 def read_text(content: bytes) -> Columns:
     """Field, and acceleration and time where there are columns of them. Raises `ReadingsError`."""
-    text = content.decode("utf-8-sig", errors="replace")
+    text = _decoded(content)
     odd = sum(
         1
         for letter in text[:4096]
-        if letter == "\ufffd" or (letter < " " and letter not in "\t\r\n\f")
+        if letter == "\ufffd" or (not letter.isprintable() and letter not in "\t\r\n\f")
     )
     if odd > UNREADABLE_SHARE * min(len(text), 4096):
         raise ReadingsError("neither text nor NPZ nor a recording of a board")
@@ -74,9 +72,19 @@ def read_text(content: bytes) -> Columns:
     return columns
 
 
+def _decoded(content: bytes) -> str:
+    """As Windows writes it, too: two bytes a letter, or `µ` as one."""
+    if content.startswith(WIDE):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
 def _table(text: str) -> _Table:
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith(COMMENTS)]
+    every = [line.strip() for line in text.splitlines()]
+    lines = [line for line in every if line and not line.startswith(COMMENTS)]
     if len(lines) > LIMIT_ROWS:
         raise ReadingsError(f"{len(lines)} lines; up to {LIMIT_ROWS} are read")
     delimiter = _delimiter(lines[:200])
@@ -86,9 +94,9 @@ def _table(text: str) -> _Table:
         return _loose(lines)
     length = min(lengths.most_common(1)[0][0], LIMIT_COLUMNS)
     taken = [i for i, row in enumerate(rows) if len(row) == length and _numeric(row) >= 3]
-    header = _header(lines, delimiter, taken[0], length)
+    header, above = _header(every, lines[taken[0]], delimiter, length)
     values = np.array([[np.nan if cell is None else cell for cell in rows[i]] for i in taken])
-    return _Table(values, header, len(lines) - len(taken) - bool(header))
+    return _Table(values, header, len(lines) - len(taken) - above)
 
 
 def _loose(lines: list[str]) -> _Table:
@@ -113,7 +121,7 @@ def _delimiter(lines: list[str]) -> str | None:
 
 def _cells(line: str, delimiter: str | None) -> list[str]:
     line = LABEL.sub("", line)
-    cells = line.rstrip(delimiter).split(delimiter) if delimiter else line.split()
+    cells = line.split(delimiter) if delimiter else line.split()
     return [cell.strip(" \t\"'[](){}") for cell in cells]
 
 
@@ -135,48 +143,56 @@ def _numeric(row: list[float | None]) -> int:
     return sum(cell is not None for cell in row)
 
 
-def _header(lines: list[str], delimiter: str | None, first: int, length: int) -> tuple[str, ...]:
-    """The line just before the numbers, if it has as many names."""
-    if first == 0:
-        return ()
-    cells = _cells(lines[first - 1].lstrip("".join(COMMENTS)), delimiter)
-    named = len(cells) == length and all(_number(cell, delimiter) is None for cell in cells)
-    return tuple(cells) if named else ()
+def _header(
+    every: list[str], first: str, delimiter: str | None, length: int
+) -> tuple[tuple[str, ...], int]:
+    """The names just before the numbers, be it in a comment, with the units of a line between
+    them; and how many of these lines are no comments."""
+    found: list[tuple[str, ...]] = []
+    read = 0
+    for line in reversed([line for line in every[: every.index(first)] if line][-HEADER_LINES:]):
+        cells = _names(line, delimiter)
+        if len(cells) == length - 1:
+            cells.append("")  # the numbers end with a delimiter
+        if len(cells) != length or any(_number(cell, delimiter) is not None for cell in cells):
+            break
+        found.append(tuple(cells))
+        read += not line.startswith(COMMENTS)
+        if triple(found[-1], (*FIELD_WORDS, *ACCELERATION_WORDS, "")):
+            break
+    if len(found) == 2:
+        pairs = zip(*reversed(found), strict=True)
+        return tuple(f"{name} [{unit}]" if unit else name for name, unit in pairs), read
+    return (found[0] if found else ()), read
+
+
+def _names(line: str, delimiter: str | None) -> list[str]:
+    line = line.lstrip("".join(COMMENTS)).strip()
+    if delimiter is None:
+        # A unit in brackets belongs to the name before it.
+        line = re.sub(r"\s+(?=[\[(])", "", line)
+        return [cell.strip(QUOTES) for cell in line.split()]
+    return [cell.strip(QUOTES) for cell in line.split(delimiter)]
 
 
 def _by_header(table: _Table) -> Columns | None:
     """Columns by their names."""
-    field = _triple(table.header, FIELD_WORDS) or _triple(table.header, ("",))
-    if field is None:
+    header = table.header
+    field = triple(header, FIELD_WORDS) or triple(header, ("",))
+    acceleration, time = triple(header, ACCELERATION_WORDS), time_place(header)
+    taken = field or acceleration
+    if taken is None:
         return None
-    acceleration = _triple(table.header, ACCELERATION_WORDS)
-    time = next((i for i, name in enumerate(table.header) if _plain(name) in TIMES), None)
-    units = UNIT.findall(table.header[field[0]])
+    beside = acceleration if field else None
     return Columns(
-        table.values[:, field],
-        table.values[:, acceleration] if acceleration else None,
+        table.values[:, taken],
+        table.values[:, beside] if beside else None,
         table.values[:, time] if time is not None else None,
-        units[0] if units else None,
-        notes=(f"columns {', '.join(table.header[i] for i in field)} by the header",),
+        unit_in(header[taken[0]]),
+        notes=(f"columns {', '.join(header[i] for i in taken)} by the header",),
+        gravity_only=field is None,
+        second=second_in(header[time]) if time is not None else None,
     )
-
-
-def _triple(header: tuple[str, ...], words: tuple[str, ...]) -> list[int] | None:
-    """The columns x, y and z whose other letters begin with one of the words."""
-    found: dict[str, int] = {}
-    for i, name in enumerate(header):
-        plain = _plain(name)
-        for axis in (plain[-1:], plain[:1]):
-            rest = plain.removesuffix(axis) if plain.endswith(axis) else plain.removeprefix(axis)
-            fits = any(rest == word or (len(word) > 1 and rest.startswith(word)) for word in words)
-            if axis in ("x", "y", "z") and fits:
-                found.setdefault(axis, i)
-    return [found[axis] for axis in "xyz"] if len(found) == 3 else None
-
-
-def _plain(name: str) -> str:
-    """Letters only, without the unit."""
-    return re.sub(r"[^a-z]", "", UNIT.sub("", name).lower())
 
 
 def _by_place(table: _Table) -> Columns | None:
@@ -185,15 +201,18 @@ def _by_place(table: _Table) -> Columns | None:
     if not full.any():
         raise ReadingsError(f"{len(table.values)} rows, and hardly any of them is of numbers")
     places = [i for i in range(table.values.shape[1]) if full[i]]
-    time = next((i for i in places if len(places) > 3 and _rises(table.values[:, i])), None)
-    places = [i for i in places if i != time]
+    seconds, notes, counted = None, [], 0
+    while len(places) > 3 and counted < MOST_CLOCKS and _rises(table.values[:, places[0]]):
+        clock = places.pop(0)
+        counted += 1
+        notes.append(f"column {clock + 1} only rises: it is taken for time")
+        seconds = table.values[:, clock]
     if len(places) < 3:
         return None
-    seconds = None if time is None else table.values[:, time]
-    note = "" if time is None else f"column {time + 1} only rises: it is taken for time"
-    notes = (note,) if note else ()
     if len(places) < 6:
-        return Columns(table.values[:, places[:3]], None, seconds, notes=notes)
+        if table.values.shape[1] > 3:
+            notes.append(f"columns {places[0] + 1} to {places[2] + 1} are taken for x y z")
+        return Columns(table.values[:, places[:3]], None, seconds, notes=tuple(notes))
     first, last = places[:3], places[6:9] if len(places) >= 9 else places[3:6]
     if len(places) < 9 and _swing(table.values[:, first]) > _swing(table.values[:, last]):
         first, last = last, first

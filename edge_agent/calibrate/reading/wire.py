@@ -16,12 +16,15 @@ from firmware_bridge.recording import Playback
 from firmware_bridge.samples import Samples
 from firmware_bridge.schema import StreamSchema
 
+# How UTF-16 begins, as PowerShell writes it.
+WIDE = (b"\xff\xfe", b"\xfe\xff")
 CHUNK_BYTES = 1 << 20
 
 
 def is_wire(content: bytes) -> bool:
-    """Whether a file may be a recording: every frame ends with a byte that no text holds."""
-    return DELIMITER in content[:4096]
+    """Whether a file may be a recording: every frame ends with a byte that no text holds but one of
+    two bytes a letter."""
+    return not content.startswith(WIDE) and DELIMITER in content[:4096]
 
 
 def read_wire(content: bytes, name: str | None) -> Columns:

@@ -1,7 +1,7 @@
 """`edge-agent calibrate list`, `show` and `rollback`: what is on the shelf of a board.
 
 In: parsed options. Out: an exit code, JSON lines or a table. Never: changes a calibration, puts one
-in use that is not there.
+in use that is not there, deletes one.
 """
 
 from __future__ import annotations
@@ -10,10 +10,16 @@ import sys
 from argparse import Namespace
 from typing import Any
 
-from edge_agent.calibrate.shelf.shelf import Shelf
+from edge_agent.calibrate.shelf.shelf import NONE, Shelf
 from edge_agent.calibrate.shelf.stored import KINDS, Kind, ShelfError, Stored
 from edge_agent.calibrate.sitting.command import EXIT_NO, EXIT_OK, place_of, say, take_up
 from edge_agent.config import load_config
+
+WITHOUT: dict[Kind, str] = {
+    "compass": "its readings stay as they come",
+    "accel": "its readings stay as they come",
+    "baseline": "its assets go by their bundles alone",
+}
 
 
 def list_calibrations(options: Namespace) -> int:
@@ -24,7 +30,10 @@ def list_calibrations(options: Namespace) -> int:
     for board in boards:
         shelf = Shelf(config.storage.state_dir, board)
         for kind in [options.kind] if options.kind else KINDS:
-            found += _list(shelf, kind, options.json)
+            rows = _list(shelf, kind, options.json)
+            found += rows
+            if rows and not options.json and shelf.current_id(kind) is None:
+                _line(f"{board:<8} no {kind} is in use: {WITHOUT[kind]}")
     if options.json:
         say(calibrations=found)
     elif not found:
@@ -37,7 +46,7 @@ def show_calibration(options: Namespace) -> int:
     place = place_of(options)
     stored = place.shelf.read(options.id) if options.id else place.shelf.current(options.kind)
     if stored is None:
-        raise ShelfError(f"board {place.board} has no {options.kind} calibration in use")
+        raise ShelfError(place.shelf.none_in_use(options.kind))
     if options.json:
         say(**_fields(stored, place.shelf), **_rest(stored))
         return EXIT_OK
@@ -48,22 +57,38 @@ def show_calibration(options: Namespace) -> int:
 
 
 def rollback(options: Namespace) -> int:
-    """`edge-agent calibrate rollback`: the one before is in use again."""
+    """`edge-agent calibrate rollback [ID]`: the one before is in use again, or the one that is
+    named; before the first there was none."""
     place = place_of(options)
     try:
-        now, before = place.shelf.rollback(options.kind)
+        kind, now = _gone_back_to(place.shelf, options)
     except ShelfError as error:
         if options.json:
             say(rolled_back=False, reason=str(error))
         else:
             sys.stderr.write(f"edge-agent: {error}\n")
         return EXIT_NO
-    told = take_up(place.state_dir, place.board)
+    was = place.shelf.current_id(kind)
+    place.shelf.use(kind, now)
+    told = take_up(place.state_dir, place.board, "it" if now else NONE)
     if options.json:
-        say(rolled_back=True, board=place.board, id=now.id, was=before, told=told)
+        say(rolled_back=True, board=place.board, kind=kind, id=now.id if now else None, was=was,
+            told=told)  # fmt: skip
     else:
-        _line(f"{now.id} of {now.made:%Y-%m-%d %H:%M} is in use, {before} was; {told}")
+        name = f"{now.id} of {now.made:%Y-%m-%d %H:%M}" if now else f"no {kind} calibration"
+        means = "" if now else f"; board {place.board}: {WITHOUT[kind]}"
+        _line(f"{name} is in use, {was or NONE} was{means}; {told}")
     return EXIT_OK
+
+
+def _gone_back_to(shelf: Shelf, options: Namespace) -> tuple[Kind, Stored | None]:
+    """Of which kind, and which one; None: none. Raises `ShelfError`."""
+    if options.id not in (None, NONE):
+        stored = shelf.read(options.id)
+        return stored.kind, stored
+    kind: Kind = options.kind
+    before = shelf.before(kind)
+    return kind, None if options.id else before
 
 
 def _list(shelf: Shelf, kind: Kind, as_json: bool) -> int:

@@ -4,7 +4,7 @@ In: drafts that were found good, a request to go back. Out: `Stored` calibration
 half a file, keeps more than ten of a kind, loses the one in use.
 
     state_dir/calibrations/<board>/compass-3-1f2a9c.json    never changed once it is there
-    state_dir/calibrations/<board>/compass.current          the id of the one in use
+    state_dir/calibrations/<board>/compass.current          the id of the one in use, or none
     state_dir/calibrations/<board>/compass.partial          what an interrupted sitting had
 
 Files get the owner of the state folder, so that root may calibrate and the service may read.
@@ -16,7 +16,8 @@ import math
 import os
 import re
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,11 +33,12 @@ from edge_agent.calibrate.shelf.stored import (
     sealed,
     write_stored,
 )
-from edge_agent.files import write_atomically
+from edge_agent.files import as_owner, write_atomically
 from edge_agent.versions import version_of
 
 FOLDER = "calibrations"
 KEPT = 10
+NONE = "none"
 LIMIT_NAME_BYTES = 64
 LIMIT_PARTIAL_BYTES = 4 << 20
 
@@ -51,7 +53,8 @@ class Shelf:
 
     def check_writable(self) -> None:
         """Before somebody turns a board for ten minutes. Raises `PermissionError`, `OSError`."""
-        self._make_folders()
+        with self._made():
+            pass
         if not os.access(self.folder, os.W_OK | os.X_OK):
             told = "not allowed: run it with sudo, or as the user of the service"
             raise PermissionError(None, told, str(self.folder))
@@ -66,9 +69,10 @@ class Shelf:
         content = write_stored(stored)
         read_stored(stored.id, content)  # what could not be read again is not put in use
         self._write(self._file(stored.id), content)
-        self._write(self._pointer(stored.kind), f"{stored.id}\n".encode())
-        for _, path in self._files(draft.kind)[:-KEPT]:
-            path.unlink(missing_ok=True)
+        self.use(stored.kind, stored)
+        with self._made() as folder:
+            for _, path in self._files(draft.kind)[:-KEPT]:
+                (folder / path.name).unlink(missing_ok=True)
         return stored
 
     def all(self, kind: Kind | None = None) -> list[Stored]:
@@ -130,19 +134,26 @@ class Shelf:
             raise ShelfError(f"{told}: it was moved there; roll back, or calibrate again")
         return stored
 
-    def rollback(self, kind: Kind) -> tuple[Stored, str]:
-        """Puts the one before in use; gives it, and the id of the one that was. Raises
-        `ShelfError`."""
+    def before(self, kind: Kind) -> Stored | None:
+        """The one before the one in use; None if that is the oldest that is kept and can be read.
+        Raises `ShelfError` if none is in use."""
         now = self.current_id(kind)
         if now is None:
-            raise ShelfError(f"board {self.board} has no {kind} calibration in use")
+            raise ShelfError(self.none_in_use(kind))
         number = int(now.split("-")[1])
         older = [path for n, path in self._files(kind) if n < number]
-        for path in reversed(older):
-            for stored in self._readable(path):
-                self._write(self._pointer(kind), f"{stored.id}\n".encode())
-                return stored, now
-        raise ShelfError(f"board {self.board} has no {kind} calibration before {now}")
+        return next((each for path in reversed(older) for each in self._readable(path)), None)
+
+    def use(self, kind: Kind, stored: Stored | None) -> None:
+        """Puts this one in use, or none of the kind: all of them stay on the shelf. Raises
+        `OSError`."""
+        self._write(self._pointer(kind), f"{stored.id if stored else NONE}\n".encode())
+
+    def none_in_use(self, kind: Kind) -> str:
+        """That it is so, and how one is put in use again, if there is one."""
+        told = f"board {self.board} has no {kind} calibration in use"
+        last = next((path.stem for _, path in reversed(self._files(kind))), None)
+        return f"{told}: `calibrate rollback {last}` puts that one in use" if last else told
 
     def save_partial(self, kind: Kind, content: bytes) -> None:
         """What a sitting has so far, so that it may go on. Raises `OSError`."""
@@ -165,8 +176,8 @@ class Shelf:
 
     def drop_partial(self, kind: Kind) -> None:
         """The sitting came to its end."""
-        with suppress(OSError):
-            self._partial(kind).unlink(missing_ok=True)
+        with suppress(OSError), self._made() as folder:
+            (folder / self._partial(kind).name).unlink(missing_ok=True)
 
     def _readable(self, path: Path) -> list[Stored]:
         """The calibration, or none where the file is damaged."""
@@ -195,18 +206,17 @@ class Shelf:
         return self.folder / f"{kind}.partial"
 
     def _write(self, path: Path, content: bytes) -> None:
-        self._make_folders()
-        write_atomically(path, content)
+        with self._made() as folder:
+            write_atomically(folder / path.name, content)
 
-    def _make_folders(self) -> None:
-        """Root's belong to whom the state folder belongs, or the service could not use them."""
+    @contextmanager
+    def _made(self) -> Iterator[Path]:
+        """The board's folder, which is there now, with no more rights than the service has."""
         self._state_dir.mkdir(parents=True, exist_ok=True)
-        for folder in (self.folder.parent, self.folder):
-            if not folder.is_dir():
-                folder.mkdir(exist_ok=True)
-                if os.geteuid() == 0:
-                    owner = self._state_dir.stat()
-                    os.chown(folder, owner.st_uid, owner.st_gid)
+        with as_owner(self._state_dir) as (_, inside):
+            folder = inside / FOLDER / self.board
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
 
 
 def read_file(path: Path) -> Stored:

@@ -81,7 +81,9 @@ def live(options: Namespace, place: Place, task: Task) -> Outcome:
     try:
         return _seated(options, place, task, board, source)
     except BoardLost as error:
-        more = "what was seen is kept: the same command goes on with it for half an hour"
+        more = ""
+        if place.shelf.partial(task.kind) is not None:
+            more = "what was seen is kept: the same command goes on with it for half an hour"
         return Outcome(EXIT_IO, None, str(error), more, board.schema, board.temperature_c)
     except CannotCalibrate as error:
         return Outcome(EXIT_NO, None, str(error), "", board.schema)
@@ -89,15 +91,16 @@ def live(options: Namespace, place: Place, task: Task) -> Outcome:
         board.close()
 
 
-def take_up(state_dir: Path, board: str) -> str:
-    """Tells the service that the shelf has changed; what came of it, in words."""
+def take_up(state_dir: Path, board: str, what: str = "it") -> str:
+    """Tells the service that the shelf has changed; what came of it, in words. `what` is in use
+    now: the calibration that was spoken of, or "none"."""
     try:
         ask(state_dir, {"do": "take_up", "board": board})
     except NoService:
-        return "no service runs here: it is used when one starts"
+        return f"no service runs here: {what} is used when one starts"
     except (OSError, ValueError) as error:
         return f"the service does not take it up ({error}): restart it"
-    return "the service uses it from now on"
+    return f"the service uses {what} from now on"
 
 
 def say(**fields: Any) -> None:

@@ -112,8 +112,10 @@ def open_wire(state_dir: Path, board: str, settings: BoardSettings) -> tuple[Wir
         try:
             return PortWire(settings), str(settings.port)
         except PortError as error:
-            # Somebody has the port, so the service may run and only not let us in.
-            raise (closed if error.is_busy else error) from None
+            # Somebody has the port: the service, that does not let us in, or another technician.
+            if error.is_busy:
+                raise NoService(f"{error}; or another calibration has it; {closed}") from None
+            raise error from None
 
 
 class LiveBoard:
