@@ -2,8 +2,8 @@
 
 The experiment that the method was chosen by: biases of 80 mg, scales of 4 %, cross axes of 2 % (a
 full matrix), noise of 4 mg a sample, means of 3 s of 3200 samples each; the largest error of
-gravity's length over 200 random directions. `python -m tests.posed_boards 40` prints the table, with the
-three usual six-position methods beside it, on the same boards.
+gravity's length over 200 random directions. `python -m tests.posed_boards 40` prints the table,
+with the three usual six-position methods beside it, on the same boards.
 """
 
 from __future__ import annotations

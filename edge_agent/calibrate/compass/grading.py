@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edge_agent.calibrate.compass.accuracy import USUAL_DIP_DEG, best_move
+from edge_agent.calibrate.compass.accuracy import USUAL_DIP_DEG, best_move, heading_error
 from edge_agent.calibrate.compass.calibration import Calibration, Verdict
 from edge_agent.calibrate.compass.earth_field import in_microtesla
 from edge_agent.calibrate.compass.screening import EARTH_HIGH_UT, off_site
@@ -77,8 +77,11 @@ def graded_fixed(
 
 
 def _move(found: Calibration, ellipsoid: Ellipsoid) -> str:
-    if ellipsoid.moved.any():
-        return CHANGED
     dip = USUAL_DIP_DEG if found.dip_deg is None else found.dip_deg
+    by_turning = heading_error(ellipsoid, ellipsoid.covariance, dip, found.z_up).sigma_deg
+    by_change = heading_error(ellipsoid, ellipsoid.moved, dip, found.z_up).sigma_deg
+    # A board that lay flat can't tell a changed field from its own tilt.
+    if by_turning <= min(by_change, MARGINAL_DEG):
+        return CHANGED
     best = best_move(ellipsoid, dip, found.z_up)
     return f"{best.words} and turn it once all round: the error should become {best.sigma_deg:.1f}°"
