@@ -72,8 +72,10 @@ def calibrate(readings: Readings, site: Site = NOWHERE) -> Calibration:
     found = _with_gravity(ellipsoid, field, rows, site)
     seconds = None if readings.seconds is None else readings.seconds[kept]
     changed = swayed(field, ellipsoid, seconds)
-    unsteady = bool(changed) or bool(ellipsoid.moved.any())
-    if found.error is None or (found.error.sigma_deg > SHAPELESS_DEG and not unsteady):
+    # A field that changed is no reason to call a board shapeless that was turned enough.
+    steady = ellipsoid._replace(moved=np.zeros_like(ellipsoid.moved))
+    turned = heading_error(steady, steady.believed, USUAL_DIP_DEG)
+    if found.error is None or (min(found.error, turned).sigma_deg > SHAPELESS_DEG and not changed):
         return _of_hard_iron(readings, field, site)
     found = _measured(replace(found, kept=len(field)), readings.field)
     why = swap_words(found) or implausible(ellipsoid, seconds, changed)

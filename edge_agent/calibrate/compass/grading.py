@@ -78,10 +78,9 @@ def graded_fixed(
 
 def _move(found: Calibration, ellipsoid: Ellipsoid) -> str:
     dip = USUAL_DIP_DEG if found.dip_deg is None else found.dip_deg
-    by_turning = heading_error(ellipsoid, ellipsoid.covariance, dip, found.z_up).sigma_deg
-    by_change = heading_error(ellipsoid, ellipsoid.moved, dip, found.z_up).sigma_deg
+    turned = heading_error(ellipsoid, ellipsoid.covariance, dip, found.z_up)
     # A board that lay flat can't tell a changed field from its own tilt.
-    if by_turning <= min(by_change, MARGINAL_DEG):
+    if ellipsoid.moved.any() and turned.sigma_deg <= MARGINAL_DEG:
         return CHANGED
     best = best_move(ellipsoid, dip, found.z_up)
     return f"{best.words} and turn it once all round: the error should become {best.sigma_deg:.1f}°"
