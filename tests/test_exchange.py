@@ -36,18 +36,11 @@ from tests.conftest import ROOT, Mosquitto
 from tests.programs import COMPASS, VIBRATION
 from tests.subscriber import Subscriber
 from tests.test_bundle_install import signed
+from tests.test_operators import SITE
 from tests.test_service import BASE, PUMP, configure, numbers, statuses, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
-SITE = """
-[assets.pump.alarm]
-re_alarm_seconds = 0.0
-[home_assistant]
-discovery = true
-[health]
-interval_seconds = 1
-"""
 DISCOVERY = "homeassistant/device/otolith_test_pump/config"
 FACTOR = 8.0
 
