@@ -42,9 +42,9 @@ class Posed:
         """Without noise, lying with these unit vectors up, [n, 3]."""
         return np.asarray(gravity_g * up @ self.shape.T + self.bias)
 
-    def means(self, up: Floats, random: np.random.Generator) -> Floats:
-        """Means of three seconds in each attitude."""
-        noise = random.normal(0.0, NOISE_G / np.sqrt(ROWS), up.shape)
+    def means(self, up: Floats, random: np.random.Generator, rows: int = ROWS) -> Floats:
+        """Means of so many rows, of three seconds, in each attitude."""
+        noise = random.normal(0.0, NOISE_G / np.sqrt(rows), up.shape)
         return self.feels(up) + noise
 
     def worst_mg(self, corrected: Callable[[Floats], Floats], random: np.random.Generator) -> float:

@@ -51,9 +51,9 @@ SEEDS = range(FIRST_SEED, FIRST_SEED + TRIALS)
 RATE_HZ = 800.0
 
 
-def kept(means: Floats, spread_g: float = NOISE_G) -> list[Pose]:
-    """Poses of these means."""
-    noise = np.full(3, NOISE_G / np.sqrt(ROWS))
+def kept(means: Floats, spread_g: float = NOISE_G, rows: int = ROWS) -> list[Pose]:
+    """Poses of these means, of so many rows each."""
+    noise = np.full(3, NOISE_G / np.sqrt(rows))
     return [
         Pose(n, Second(2.0 * n, mean, np.full(3, spread_g), noise, np.empty((0, 3))),
              mean / np.linalg.norm(mean))
@@ -100,9 +100,10 @@ def test_the_predicted_error_is_the_true_one(count: int, half: bool) -> None:
 
 
 def test_what_lay_on_all_sides_passes_and_what_was_never_turned_over_does_not() -> None:
-    board, random = posed_board(1), np.random.default_rng(1)
-    assert calibrate(kept(board.means(random_poses(random), random)), None, 1.0).verdict == "pass"
-    upright = kept(board.means(random_poses(random, 12, 22.0, half=True), random))
+    board, random, rows = posed_board(1), np.random.default_rng(1), 800
+    all_over = board.means(random_poses(random), random, rows)
+    assert calibrate(kept(all_over, rows=rows), None, 1.0).verdict == "pass"
+    upright = kept(board.means(random_poses(random, 12, 22.0, half=True), random, rows), rows=rows)
     found = calibrate(upright, None, 1.0)
     assert found.verdict != "pass"
     assert found.error_mg is not None
@@ -111,9 +112,9 @@ def test_what_lay_on_all_sides_passes_and_what_was_never_turned_over_does_not() 
     assert side is not None
     # What it asks for is beneath, and halves the error.
     assert SIDES[side][2] > 0
-    more = board.means(-directions()[side][None], random)
+    more = board.means(-directions()[side][None], random, rows)
     means = np.vstack([pose.second.mean for pose in upright] + [more])
-    again = calibrate(kept(means), None, 1.0)
+    again = calibrate(kept(means, rows=rows), None, 1.0)
     assert again.error_mg is not None
     assert again.error_mg < found.error_mg / 2
 
