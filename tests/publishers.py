@@ -28,6 +28,14 @@ from edge_agent.journal import Journal
 SECONDS = 20.0
 
 
+def rights_of(folder: Path, lines: str) -> Path:
+    """An `acl_file` of Mosquitto's for everybody."""
+    rights = folder / "rights"
+    rights.write_text(lines)
+    rights.chmod(0o600)
+    return rights
+
+
 class Agent:
     """Greets with a state and then says that it is online; `incoming` is what came on `topics`."""
 

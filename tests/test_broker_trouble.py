@@ -13,16 +13,14 @@ from edge_agent.broker.messages import Message
 from edge_agent.broker.outbox import Outbox
 from edge_agent.config import MqttSettings
 from tests.conftest import Mosquitto
-from tests.publishers import Agent, client
+from tests.publishers import Agent, client, rights_of
 from tests.scripted_broker import ACCEPTED, ScriptedBroker
 
 
 def test_a_refused_alert_comes_before_the_next_one_of_its_topic(
     tmp_path: Path, mosquitto_with: Callable[[str], Mosquitto]
 ) -> None:
-    rights = tmp_path / "rights"
-    rights.write_text("topic read gw/#\ntopic write gw/status\n")
-    rights.chmod(0o600)
+    rights = rights_of(tmp_path, "topic read gw/#\ntopic write gw/status\n")
     mosquitto = mosquitto_with(f"allow_anonymous true\nuser root\nacl_file {rights}\n")
     agent = Agent(tmp_path / "state", MqttSettings(port=mosquitto.port))
     with client(mosquitto.port, topic="gw/#") as subscriber:
@@ -48,9 +46,7 @@ def test_a_refused_alert_comes_before_the_next_one_of_its_topic(
 def test_topics_that_are_refused_for_good_hold_up_no_others(
     tmp_path: Path, mosquitto_with: Callable[[str], Mosquitto]
 ) -> None:
-    rights = tmp_path / "rights"
-    rights.write_text("topic read gw/#\ntopic write gw/event\n")
-    rights.chmod(0o600)
+    rights = rights_of(tmp_path, "topic read gw/#\ntopic write gw/event\n")
     mosquitto = mosquitto_with(
         f"allow_anonymous true\nuser root\nacl_file {rights}\nmax_inflight_messages 1\n"
     )

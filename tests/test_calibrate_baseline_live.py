@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from edge_agent.door.visit import SOCKET_NAME
 from tests import programs
 from tests.conftest import ROOT
 from tests.test_calibrate_shelf import draft
+from tests.test_service import wait_for
 
 SEED = 7401
 # So much quicker than real: six minutes in some seconds.
@@ -63,13 +64,6 @@ def command(folder: Path, *arguments: object) -> list[str]:
 
 def calibrated(folder: Path, *arguments: object, code: int = 0) -> list[dict[str, Any]]:
     return programs.run("edge_agent", *command(folder, "--json", *arguments)[3:], code=code)
-
-
-def waits_for(there: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 30.0
-    while not there():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)
 
 
 def rolled_back(folder: Path, *wanted: str) -> list[dict[str, Any]]:
@@ -116,7 +110,7 @@ def until(child: subprocess.Popen[str], windows: int) -> None:
 
 def test_a_mast_is_captured_stored_and_taken_up_by_the_service_that_runs(tmp_path: Path) -> None:
     with machine(tmp_path), programs.agent(config_in(tmp_path)):
-        waits_for(lambda: (tmp_path / "state" / SOCKET_NAME).exists())
+        wait_for(lambda: (tmp_path / "state" / SOCKET_NAME).exists(), 30.0)
         board, *steps, last = calibrated(tmp_path, "--minutes", MINUTES)
         assert board["source"] == "the running service"
         assert (last["verdict"], last["saved"]) == ("pass", True), last
@@ -138,13 +132,13 @@ def test_before_the_first_there_was_none_and_the_service_goes_back_to_it(tmp_pat
     mast = ("--machine", "compass", "--seed", SEED, "--uid", uid)
     programs.run("firmware_bridge", "simulate", *mast, "--seconds", 370, "--out", recording)
     with programs.board(tmp_path / "board", *mast), programs.agent(config_in(tmp_path)):
-        waits_for(lambda: (tmp_path / "state" / SOCKET_NAME).exists())
+        wait_for(lambda: (tmp_path / "state" / SOCKET_NAME).exists(), 30.0)
         *_, last = calibrated(tmp_path, "--replay", recording, "--minutes", MINUTES)
         shelf = Shelf(tmp_path / "state", "b1")
         stored = {"baseline": last["id"], "compass": shelf.put(draft(uid)).id}
         (there,) = rolled_back(tmp_path, stored["compass"])
         assert there["told"] == "the service uses it from now on"
-        waits_for(lambda: in_use(tmp_path) == f"{stored['compass']}+{stored['baseline']}")
+        wait_for(lambda: in_use(tmp_path) == f"{stored['compass']}+{stored['baseline']}", 30.0)
         for kind, name in stored.items():
             others = "+".join(one for one in stored.values() if one != name)
             (gone,) = rolled_back(tmp_path, "--kind", kind)

@@ -23,7 +23,7 @@ from edge_agent.broker.trial import try_broker
 from edge_agent.config import MqttSettings
 from edge_agent.demo.broker import EmbeddedBroker
 from tests.conftest import Mosquitto
-from tests.publishers import Agent, client
+from tests.publishers import Agent, client, rights_of
 from tests.scripted_broker import ACCEPTED, REFUSED_NEW, REFUSED_OLD, ScriptedBroker
 
 Protocol = Literal["5", "3.1.1"]
@@ -235,9 +235,7 @@ def test_what_the_broker_does_not_take_is_kept_until_it_does(
     tmp_path: Path, mosquitto_with: Callable[[str], Mosquitto], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_agent.broker.refusals.REFUSED_SECONDS", 0.5)
-    rights = tmp_path / "rights"
-    rights.write_text("topic read gw/#\ntopic write gw/status\n")
-    rights.chmod(0o600)
+    rights = rights_of(tmp_path, "topic read gw/#\ntopic write gw/status\n")
     mosquitto = mosquitto_with(f"allow_anonymous true\nuser root\nacl_file {rights}\n")
     agent = Agent(tmp_path / "state", MqttSettings(port=mosquitto.port))
     with client(mosquitto.port, topic="gw/event") as subscriber:

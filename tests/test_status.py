@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from edge_agent.health.status_page import bar, lines
 from tests import programs, statuses
 from tests.conftest import ROOT, Mosquitto, free_port
 from tests.test_metrics import read
+from tests.test_service import wait_for
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -33,13 +33,6 @@ def asked(config: Path, *arguments: str) -> tuple[int, str, str]:
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr
-
-
-def wait_for(wanted: Callable[[], object], seconds: float = 40.0) -> None:
-    deadline_s = time.monotonic() + seconds
-    while not wanted():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)
 
 
 def test_four_boards_fit_on_a_terminal() -> None:

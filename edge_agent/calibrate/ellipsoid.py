@@ -56,9 +56,14 @@ class Ellipsoid(NamedTuple):
     moved: Floats = np.zeros((PARAMETERS, PARAMETERS))
 
     @property
+    def steady(self) -> Floats:
+        """The covariance with the structure of the residuals in it."""
+        return self.covariance * self.structure**2
+
+    @property
     def believed(self) -> Floats:
-        """The covariance with the structure of the residuals, and a change of the field, in it."""
-        return np.asarray(self.covariance * self.structure**2 + self.moved)
+        """The same with a change of the field in it."""
+        return np.asarray(self.steady + self.moved)
 
     def correct(self, readings: Floats) -> Floats:
         """The field without the iron, float64[n, 3], in the unit of the readings."""

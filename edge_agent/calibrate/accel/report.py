@@ -20,11 +20,10 @@ from edge_agent.calibrate.accel.grading import Result
 from edge_agent.calibrate.accel.summary import pose_steps, summary
 from edge_agent.calibrate.accel.tap import Tapped
 from edge_agent.calibrate.accel.task import AccelTask
-from edge_agent.calibrate.compass.report import AXES, STYLE
+from edge_agent.calibrate.compass.report import AXES, STYLE, write_pages
 from edge_agent.calibrate.shelf.shelf import software
 from edge_agent.calibrate.svg import BLUE, GREY, RED, SIZE, Cloud, scatter
 from edge_agent.checkup.findings import Finding
-from edge_agent.files import write_atomically
 
 COLOURS = (BLUE, GREY, RED)
 
@@ -34,7 +33,6 @@ def write_report(
     tap: Tapped | None, now: datetime, stamp: dict[str, Any],
 ) -> tuple[Path, Path]:  # fmt: skip
     """Writes `accel-TIME.html` and `accel-TIME.json`; gives their paths. Raises `OSError`."""
-    folder.mkdir(parents=True, exist_ok=True)
     schema = task.schema
     parameters = {
         **summary(task, found), "poses_taken": pose_steps(task, found), "source": name,
@@ -46,10 +44,7 @@ def write_report(
         **stamp,
     }  # fmt: skip
     stem = f"accel-{now:%Y%m%dT%H%M%S.%fZ}"
-    page, data = folder / f"{stem}.html", folder / f"{stem}.json"
-    write_atomically(data, (json.dumps(parameters, indent=2, allow_nan=False) + "\n").encode())
-    write_atomically(page, _html(parameters, task, found, tap).encode())
-    return page, data
+    return write_pages(folder, stem, _html(parameters, task, found, tap), parameters)
 
 
 def _html(parameters: dict[str, Any], task: AccelTask, found: Result, tap: Tapped | None) -> str:

@@ -18,10 +18,9 @@ from edge_agent.calibrate.baseline.drafting import Subject
 from edge_agent.calibrate.baseline.recalibrate import Recalibrated
 from edge_agent.calibrate.baseline.summary import check_step, state_step, summary
 from edge_agent.calibrate.baseline.verdict import Concluded
-from edge_agent.calibrate.compass.report import STYLE
+from edge_agent.calibrate.compass.report import STYLE, write_pages
 from edge_agent.calibrate.shelf.shelf import software
 from edge_agent.calibrate.svg import BLUE, GREY, SIZE, Cloud, scatter
-from edge_agent.files import write_atomically
 
 MOST_POINTS = 2000
 
@@ -31,7 +30,6 @@ def write_report(
 ) -> tuple[Path, Path]:
     """Writes `baseline-TIME.html` and `baseline-TIME.json`; gives their paths. Raises `OSError`."""
     now = datetime.now(UTC)
-    folder.mkdir(parents=True, exist_ok=True)
     told: dict[str, Any] = {
         **summary(subject, found), **stamp,
         "states": [state_step(state, state.minutes) for state in found.states],
@@ -39,10 +37,7 @@ def write_report(
         "software": software(), "made": now.isoformat(timespec="seconds"),
     }  # fmt: skip
     name = f"baseline-{now:%Y%m%dT%H%M%S.%fZ}"
-    page, data = folder / f"{name}.html", folder / f"{name}.json"
-    write_atomically(data, (json.dumps(told, indent=2, allow_nan=False) + "\n").encode())
-    write_atomically(page, _html(subject, told, found).encode())
-    return page, data
+    return write_pages(folder, name, _html(subject, told, found), told)
 
 
 def _html(subject: Subject, told: dict[str, Any], found: Concluded) -> str:

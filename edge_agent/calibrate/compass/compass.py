@@ -73,8 +73,7 @@ def calibrate(readings: Readings, site: Site = NOWHERE) -> Calibration:
     seconds = None if readings.seconds is None else readings.seconds[kept]
     changed = swayed(field, ellipsoid, seconds)
     # A field that changed is no reason to call a board shapeless that was turned enough.
-    steady = ellipsoid._replace(moved=np.zeros_like(ellipsoid.moved))
-    turned = heading_error(steady, steady.believed, USUAL_DIP_DEG)
+    turned = heading_error(ellipsoid, ellipsoid.steady, USUAL_DIP_DEG)
     if found.error is None or (min(found.error, turned).sigma_deg > SHAPELESS_DEG and not changed):
         return _of_hard_iron(readings, field, site)
     found = _measured(replace(found, kept=len(field)), readings.field)

@@ -44,13 +44,21 @@ def write_report(
 ) -> tuple[Path, Path]:
     """Writes `compass-TIME.html` and `compass-TIME.json`; gives their paths. `stamp` is what only
     a live board tells. Raises `OSError`."""
-    folder.mkdir(parents=True, exist_ok=True)
     parameters = _parameters(readings, found, site, turned, now) | (stamp or {})
     name = f"compass-{now:%Y%m%dT%H%M%S.%fZ}"
-    page, data = folder / f"{name}.html", folder / f"{name}.json"
+    return write_pages(folder, name, _html(parameters, readings, found, turned), parameters)
+
+
+def write_pages(
+    folder: Path, name: str, page: str, parameters: dict[str, Any]
+) -> tuple[Path, Path]:
+    """Writes any calibration's page and its parameters beside it; gives their paths. Raises
+    `OSError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    html, data = folder / f"{name}.html", folder / f"{name}.json"
     write_atomically(data, (json.dumps(parameters, indent=2, allow_nan=False) + "\n").encode())
-    write_atomically(page, _html(parameters, readings, found, turned).encode())
-    return page, data
+    write_atomically(html, page.encode())
+    return html, data
 
 
 def _parameters(

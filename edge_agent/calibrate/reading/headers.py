@@ -13,18 +13,8 @@ UNIT = re.compile(r"[\[(]\s*([^\])]+?)\s*[\])]")
 SUFFIX = re.compile(r"_(µt|μt|ut|nt|mt|mg|gauss|g|ms2|s|sec|ms|us|ns)$", re.IGNORECASE)
 FIELD_WORDS, ACCELERATION_WORDS = ("mag", "b", "m", "h", "field", "compass"), ("acc", "a")
 TIMES = (
-    "t",
-    "time",
-    "timestamp",
-    "seconds",
-    "s",
-    "ms",
-    "millis",
-    "us",
-    "micros",
-    "sec",
-    "datetime",
-)
+    "t", "time", "timestamp", "seconds", "s", "ms", "millis", "us", "micros", "sec", "datetime",
+)  # fmt: skip
 SECONDS = {
     "s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e3, "millis": 1e3, "us": 1e6, "µs": 1e6,
     "μs": 1e6, "micros": 1e6, "ns": 1e9,
